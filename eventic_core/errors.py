@@ -1,0 +1,249 @@
+"""The whole error tree, drawn first; every error the package raises on purpose is here.
+
+    EventicError                 code            http  exit
+    ├─ ConfigurationError        configuration    500    3   a setting is bad or missing
+    │  └─ NotInitialised         not_initialised  500    3   Eventic.init was not called
+    ├─ NotFound                  not_found        404    1
+    │  └─ RecordNotFound         record_not_found 404    1   also a KeyError
+    │     └─ RecordDeleted       record_deleted   410    1   its current version is a tombstone
+    ├─ Conflict                  conflict         409    1
+    │  ├─ VersionConflict        version_conflict 409    1   somebody wrote in between
+    │  ├─ RecordExists           record_exists    409    1   the id is taken
+    │  ├─ DuplicateKey           duplicate_key    409    1   a unique key is taken
+    │  └─ DuplicateRegistration  duplicate_class  409    1   two classes want one name
+    ├─ Invalid                   invalid          422    1   also a ValueError
+    │  ├─ InvalidRecord          invalid_record   422    1   the values do not fit the class
+    │  ├─ InvalidRecordClass     invalid_class    422    1   the class itself cannot be stored
+    │  ├─ InvalidFilter          invalid_filter   422    1   a query that makes no sense
+    │  └─ EvolutionError         evolution        422    1   no chain of upcasters reaches the data
+    ├─ NotAllowed                not_allowed      403    1
+    │  ├─ ChangedOutsideScope    changed_outside  403    1   an in-place change nobody would store
+    │  ├─ ScopeError             scope            403    1   a scope used by another task, or closed
+    │  └─ BlockingInLoop         blocking_in_loop 403    1   a blocking call in an event loop
+    ├─ StoreUnavailable          unavailable      503    3   Postgres does not answer
+    └─ MigrationRequired         migration        503    3   the tables are older or newer than the code
+
+Each message says what happened, to which object, and what to do. Errors survive pickling, because they are checkpointed.
+This module knows nothing of the rest of the package.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from uuid import UUID
+
+
+class EventicError(Exception):
+    """The root: `except EventicError` catches everything the package raises on purpose."""
+
+    code: ClassVar[str] = "eventic"
+    http_status: ClassVar[int] = 500
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.message, dict(self.__dict__))
+
+
+def _rebuild(kind: type[EventicError], message: str, state: dict[str, Any]) -> EventicError:
+    error = kind.__new__(kind, message)
+    Exception.__init__(error, message)
+    error.__dict__.update(state)
+    return error
+
+
+class ConfigurationError(EventicError):
+    """A setting is bad or missing; the message names it and every place it was looked for."""
+
+    code = "configuration"
+    exit_code = 3
+
+
+class NotInitialised(ConfigurationError):
+    """A record was used before `Eventic.init`."""
+
+    code = "not_initialised"
+
+
+class NotFound(EventicError):
+    """What was asked for does not exist."""
+
+    code = "not_found"
+    http_status = 404
+
+
+class RecordNotFound(NotFound, KeyError):
+    """No record of that class, or no such version, is stored under the id."""
+
+    code = "record_not_found"
+
+
+class RecordDeleted(RecordNotFound):
+    """The record's current version is a tombstone; its history can still be read."""
+
+    code = "record_deleted"
+    http_status = 410
+
+
+class Conflict(EventicError):
+    """The stored state does not allow the write."""
+
+    code = "conflict"
+    http_status = 409
+
+
+class VersionConflict(Conflict):
+    """Somebody else wrote the record since it was read; nothing of this write is stored.
+
+    Attributes:
+        record_id: The record.
+        expected: The version the writer had read.
+        actual: The current version.
+        changed: Who changed what since: `(version, actor, reason, fields)`, oldest first.
+    """
+
+    code = "version_conflict"
+
+    def __init__(
+        self,
+        class_type: str,
+        record_id: UUID,
+        *,
+        expected: int,
+        actual: int,
+        changed: Sequence[tuple[int, str | None, str | None, tuple[str, ...]]] = (),
+    ) -> None:
+        self.class_type = class_type
+        self.record_id = record_id
+        self.expected = expected
+        self.actual = actual
+        self.changed = tuple(changed)
+        by = "".join(
+            f"; version {version} by {actor or 'unknown'} ({reason or 'no reason'}) changed {', '.join(fields) or 'nothing'}"
+            for version, actor, reason, fields in self.changed
+        )
+        super().__init__(
+            f"Version conflict on {class_type} {record_id}: you read version {expected}, the current one is {actual}{by}. "
+            "Call refresh() and apply the change again, mark the method @evented(retry=n), "
+            'or declare the class with merge="disjoint".'
+        )
+
+
+class RecordExists(Conflict):
+    """`id=` names a record that is stored already; it is for new ids only."""
+
+    code = "record_exists"
+
+
+class DuplicateKey(Conflict):
+    """Another current record holds the value of a unique key."""
+
+    code = "duplicate_key"
+
+
+class DuplicateRegistration(Conflict):
+    """Two record classes want the same stored name."""
+
+    code = "duplicate_class"
+
+
+class Invalid(EventicError, ValueError):
+    """The input cannot be accepted; nothing was changed."""
+
+    code = "invalid"
+    http_status = 422
+
+
+class InvalidRecord(Invalid):
+    """The values do not fit the record class, or cannot be stored as JSON.
+
+    Attributes:
+        errors: One mapping for each problem with `loc` (a path), `msg` and `type`, as Pydantic lists them.
+    """
+
+    code = "invalid_record"
+
+    def __init__(self, message: str, *, errors: Sequence[dict[str, Any]] = ()) -> None:
+        super().__init__(message)
+        self.errors = list(errors)
+
+
+class InvalidRecordClass(Invalid, TypeError):
+    """The class cannot be a record class; raised when it is defined."""
+
+    code = "invalid_class"
+
+
+class InvalidFilter(Invalid):
+    """A query names an unknown field or operator, or a value of the wrong kind."""
+
+    code = "invalid_filter"
+
+
+class EvolutionError(Invalid):
+    """A stored version is newer than the class, or no chain of upcasters reaches it."""
+
+    code = "evolution"
+
+
+class NotAllowed(EventicError):
+    """The call is refused in this state or place."""
+
+    code = "not_allowed"
+    http_status = 403
+
+
+class ChangedOutsideScope(NotAllowed):
+    """A value was changed in place outside an edit scope, where nobody would store it."""
+
+    code = "changed_outside"
+
+
+class ScopeError(NotAllowed):
+    """A scope is used by a task that did not open it, or asked for where none is open."""
+
+    code = "scope"
+
+
+class BlockingInLoop(NotAllowed):
+    """A blocking call in a running event loop; the message names the async one."""
+
+    code = "blocking_in_loop"
+
+
+class StoreUnavailable(EventicError):
+    """Postgres cannot be reached or did not answer in time; the cause is kept."""
+
+    code = "unavailable"
+    http_status = 503
+    exit_code = 3
+
+
+class MigrationRequired(EventicError):
+    """The tables are not at the revision the code needs.
+
+    Attributes:
+        found: The revision in the database, `None` when there are no tables.
+        needed: The revision of the code.
+    """
+
+    code = "migration"
+    http_status = 503
+    exit_code = 3
+
+    def __init__(self, *, found: str | None, needed: str, database: str) -> None:
+        self.found = found
+        self.needed = needed
+        super().__init__(
+            f"The tables in {database} are at revision {found or 'none'}, this version of eventic_core needs {needed}. "
+            "Run `eventic migrate`, or call Eventic.init(auto_migrate=True)."
+        )

@@ -1,0 +1,84 @@
+"""Blocking calls and event loops: who the running task is, and how an async twin runs its blocking one.
+
+Every `name_async` is `in_thread(name)`: the call runs in a thread on behalf of the task, inside its scope.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+from eventic_core.errors import BlockingInLoop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+Task = tuple[int, int]
+
+_on_behalf_of: ContextVar[Task | None] = ContextVar("eventic_on_behalf_of", default=None)
+_allowed = False
+
+
+def allow_blocking(*, allowed: bool) -> None:
+    """Let blocking calls run in an event loop (notebooks); for the facade only."""
+    global _allowed  # noqa: PLW0603 - part of the one runtime
+    _allowed = allowed
+
+
+def current_task() -> Task:
+    """Identify the running task: its thread and, in an event loop, the asyncio task."""
+    return _on_behalf_of.get() or _running_task()
+
+
+def _running_task() -> Task:
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        return threading.get_ident(), 0
+    return threading.get_ident(), id(task)
+
+
+def refuse_in_loop(call: str, instead: str) -> None:
+    """Raise if a blocking call is made in a running event loop.
+
+    Raises:
+        BlockingInLoop: It is, and `Eventic.init(blocking_in_loop=True)` was not said.
+    """
+    if _allowed:
+        return
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    message = (
+        f"{call} would block the running event loop: await {instead} instead, or call it from a thread "
+        "(asyncio.to_thread). In a notebook, Eventic.init(blocking_in_loop=True) allows it."
+    )
+    raise BlockingInLoop(message)
+
+
+async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run a blocking call in a thread, inside the scope of the awaiting task.
+
+    A cancelled wait still waits for the thread: its outcome is known before the task goes on.
+    """
+    token = _on_behalf_of.set(current_task())
+    try:
+        running = asyncio.ensure_future(asyncio.to_thread(function, *args, **kwargs))
+    finally:
+        _on_behalf_of.reset(token)
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait([running])
+        raise
+
+
+def task_label(task: Task) -> Any:  # noqa: ANN401 - for messages only
+    """Name a task in a message."""
+    return f"thread {task[0]}" + (f", task {task[1]:#x}" if task[1] else "")

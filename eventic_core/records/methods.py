@@ -1,0 +1,121 @@
+"""Evented methods: a public method of a record is one edit, so its assignments are one version.
+
+Owns the marks `evented` and `plain` and the wrapping of a class's methods. Handlers and queues are the runtime's.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from dataclasses import dataclass
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from eventic_core.errors import InvalidRecordClass, VersionConflict
+from eventic_core.records.scope import edit_scope, in_scope
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_Function = TypeVar("_Function", bound="Callable[..., Any]")
+
+
+@dataclass(frozen=True, slots=True)
+class _Options:
+    wrapped: bool
+    retry: int = 0
+
+
+@overload
+def evented(function: _Function, /) -> _Function: ...
+@overload
+def evented(*, retry: int = 0) -> Callable[[_Function], _Function]: ...
+def evented(function: Any = None, /, *, retry: int = 0) -> Any:
+    """Set options of an evented method; public methods are evented without it.
+
+    Args:
+        function: The method, when used without arguments.
+        retry: How often the method is run again, on the record's current state, when somebody else wrote it in
+            between. A call inside another scope is not re-run: the outer scope owns the outcome.
+
+    Raises:
+        InvalidRecordClass: `retry` is negative.
+    """
+    if retry < 0:
+        message = f"@evented(retry={retry}): the number of re-runs cannot be negative."
+        raise InvalidRecordClass(message)
+
+    def mark(function: _Function) -> _Function:
+        function.__eventic_options__ = _Options(wrapped=True, retry=retry)  # type: ignore[attr-defined]
+        return function
+
+    return mark(function) if function is not None else mark
+
+
+def plain(function: _Function, /) -> _Function:
+    """Leave a public method alone: no edit of its own, each assignment in it stands by itself."""
+    function.__eventic_options__ = _Options(wrapped=False)  # type: ignore[attr-defined]
+    return function
+
+
+def wrap_methods(namespace: dict[str, Any], inherited: dict[str, Any]) -> dict[str, Any]:
+    """Give the wrapped form of each evented method in a class body, or inherited from a class that is no record.
+
+    Never static and class methods, properties, generators, names with an underscore, or Pydantic's `model_*`.
+    """
+    return {
+        name: _wrap(value)
+        for name, value in {**inherited, **namespace}.items()
+        if isinstance(value, FunctionType) and _is_evented(name, value)
+    }
+
+
+def _is_evented(name: str, function: FunctionType) -> bool:
+    options = getattr(function, "__eventic_options__", None)
+    if name.startswith(("_", "model_")) or (options is not None and not options.wrapped):
+        return False
+    generator = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+    return not generator and function.__name__ != "<lambda>"
+
+
+def _wrap(function: Callable[..., Any]) -> Callable[..., Any]:
+    retry = getattr(function, "__eventic_options__", _Options(wrapped=True)).retry
+    if inspect.iscoroutinefunction(function):
+        return _wrap_async(function, retry)
+    name = function.__name__
+
+    @functools.wraps(function)
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - any method
+        left = 0 if in_scope() else retry
+        while self.is_stored:
+            try:
+                with edit_scope(self, default_reason=name):
+                    return function(self, *args, **kwargs)
+            except VersionConflict:
+                if left <= 0:
+                    raise
+                left -= 1
+                self.refresh()
+        return function(self, *args, **kwargs)
+
+    return call
+
+
+def _wrap_async(function: Callable[..., Any], retry: int) -> Callable[..., Any]:
+    name = function.__name__
+
+    @functools.wraps(function)
+    async def call(self: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - any method
+        left = 0 if in_scope() else retry
+        while self.is_stored:
+            try:
+                async with edit_scope(self, default_reason=name):
+                    return await function(self, *args, **kwargs)
+            except VersionConflict:
+                if left <= 0:
+                    raise
+                left -= 1
+                await self.refresh_async()
+        return await function(self, *args, **kwargs)
+
+    return call

@@ -1,0 +1,160 @@
+"""The store's port: what records ask of a database, in neutral values, and the one store in use.
+
+Owns the protocol and its values. Knows no SQL and no driver; `store` implements it, the facade installs it.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from eventic_core.errors import NotInitialised
+from eventic_core.records.documents import load
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from datetime import datetime
+    from uuid import UUID
+
+    from eventic_core.records.filters import Selection
+    from eventic_core.records.stamp import Stamp
+
+if hasattr(uuid, "uuid7"):
+    new_id: Callable[[], UUID] = uuid.uuid7
+else:
+    from uuid_utils.compat import uuid7 as new_id
+
+
+class Key(NamedTuple):
+    """One unique key of a record: `value` is canonical JSON, `None` frees the key."""
+
+    scope: str
+    name: str
+    value: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """One version to write; `version` 0 creates the record, any other needs `version - 1` to be current."""
+
+    id: UUID
+    version: int
+    class_type: str
+    data: bytes
+    schema_version: int
+    actor: str | None
+    reason: str | None
+    correlation_id: str | None
+    workflow_id: str | None
+    step_id: int | None
+    tombstone: bool = False
+    keys: tuple[Key, ...] = ()
+    version_id: UUID = field(default_factory=new_id)
+
+
+class StoredVersion(NamedTuple):
+    """One stored version; `data` is JSON text."""
+
+    id: UUID
+    version: int
+    class_type: str
+    data: str | bytes
+    stamp: Stamp
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The version's values as stored, decoded."""
+        return load(self.data)
+
+
+class Cursor(NamedTuple):
+    """A place in the change feed, after the version with this transaction id and position; `Cursor()` is the start."""
+
+    xid: int = 0
+    position: int = 0
+
+
+class StaleWrite(Exception):  # noqa: N818 - an outcome between store and scope, never shown to users
+    """Some of the versions to append are not next in line; nothing was written."""
+
+
+class Transaction(Protocol):
+    """An open database transaction that appends and reads join."""
+
+    @property
+    def connection(self) -> Any: ...  # noqa: ANN401 - a SQLAlchemy Connection, which this layer must not import
+    def commit(self) -> None: ...
+    def rollback(self) -> None: ...
+    def savepoint(self) -> str: ...
+    def rollback_to(self, savepoint: str) -> None: ...
+
+
+class Store(Protocol):
+    """Where versions are kept. Each call joins `tx` or is a transaction of its own.
+
+    Every call may raise `StoreUnavailable`, after waiting for a lost server for as long as the settings say.
+    """
+
+    max_record_bytes: int
+
+    def begin(self) -> Transaction: ...
+
+    def join(self, session: Any) -> Transaction: ...  # noqa: ANN401 - a caller's Session or Connection
+
+    def append(self, appends: Sequence[Append], tx: Transaction | None = None) -> list[Stamp]:
+        """Write all versions or none, in one statement.
+
+        Raises:
+            StaleWrite: A predecessor is not the current version; nothing was written.
+            RecordExists: The id of a new record is taken.
+            DuplicateKey: A unique key is held by another record.
+        """
+        ...
+
+    def head(self, record_id: UUID, tx: Transaction | None = None) -> StoredVersion | None: ...
+
+    def version(self, record_id: UUID, version: int, tx: Transaction | None = None) -> StoredVersion | None: ...
+
+    def at(self, record_id: UUID, moment: datetime, tx: Transaction | None = None) -> StoredVersion | None: ...
+
+    def history(
+        self, record_id: UUID, *, limit: int | None, before: int | None, tx: Transaction | None = None
+    ) -> list[StoredVersion]:
+        """Newest first, below version `before`."""
+        ...
+
+    def select(self, selection: Selection, tx: Transaction | None = None) -> list[StoredVersion]: ...
+
+    def count(self, selection: Selection, tx: Transaction | None = None) -> int: ...
+
+    def stream(self, selection: Selection, tx: Transaction | None = None) -> Iterator[StoredVersion]: ...
+
+    def load(self, appends: Iterable[Append], tx: Transaction | None = None) -> list[UUID]:
+        """Create many records through COPY, all or none."""
+        ...
+
+    def changes(self, class_types: Sequence[str] | None, after: Cursor, limit: int) -> list[StoredVersion]: ...
+
+    def written_by(self, workflow_id: str, tx: Transaction | None = None) -> list[StoredVersion]: ...
+
+
+_store: Store | None = None
+
+
+def install(store: Store | None) -> None:
+    """Make `store` the one that records use; `None` removes it. For the facade only."""
+    global _store  # noqa: PLW0603 - the one runtime
+    _store = store
+
+
+def current_store() -> Store:
+    """Give the installed store.
+
+    Raises:
+        NotInitialised: `Eventic.init` was not called.
+    """
+    if _store is None:
+        message = "No database is connected: call Eventic.init(name=..., database_url=...) before using records."
+        raise NotInitialised(message)
+    return _store

@@ -1,0 +1,570 @@
+"""The record class users inherit from: construction, assignment, and the verbs of a record.
+
+Owns the public surface of one record. How values are kept is `state`'s, when they are written is `scope`'s.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Unpack
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, computed_field, field_validator
+
+from eventic_core.errors import ChangedOutsideScope, Invalid, InvalidRecord, RecordNotFound, VersionConflict
+from eventic_core.records import bulk, query, state
+from eventic_core.records.bag import Properties
+from eventic_core.records.blocking import in_thread, refuse_in_loop
+from eventic_core.records.containers import guard
+from eventic_core.records.diff import Diff, compare
+from eventic_core.records.filters import Filter, Selection
+from eventic_core.records.port import Cursor, current_store
+from eventic_core.records.record_class import IDENTITY, RecordMeta, check_fields, family, sorted_sets
+from eventic_core.records.scope import current_scope, edit_scope
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from datetime import datetime
+    from typing import Literal, Self
+
+    from pydantic import GetCoreSchemaHandler
+    from pydantic_core import CoreSchema
+
+    from eventic_core.records.diff import Blame
+    from eventic_core.records.evolution import Upcaster
+    from eventic_core.records.query import AsOf, Query
+    from eventic_core.records.record_class import Definition
+    from eventic_core.records.scope import Scope
+    from eventic_core.records.stamp import Stamp
+
+
+class Record(BaseModel, metaclass=RecordMeta):
+    """An ordinary Pydantic model whose every change is a new, immutable version.
+
+    Calling the class stores version 0; assigning a field, leaving an edit block, or a public method that assigned
+    something stores the next. Validating, copying and unpickling store nothing: they give a draft (version -1), or
+    a copy of the stored version.
+
+    Class keywords: `class_type` (stored name, default the class's), `unique` (fields, or tuples of fields),
+    `indexes` (fields to index), `schema_version` and `upcasters` (`{from_version: function of a document}`), `merge`
+    (`"disjoint"` re-applies changes to other fields than a concurrent writer's).
+
+    Raises:
+        InvalidRecord: The values do not fit, or JSON cannot hold them; nothing is stored.
+        RecordExists: `id=` names a record that is stored already.
+        DuplicateKey: A unique key is taken.
+        BlockingInLoop: In a running event loop; await `create_async` there.
+    """
+
+    __slots__ = ("_id", "_scope", "_stored")
+    __eventic_base__: ClassVar[bool] = True
+    __eventic__: ClassVar[Definition]
+
+    model_config = ConfigDict(
+        extra="forbid",
+        allow_inf_nan=False,
+        ser_json_inf_nan="constants",  # so that a NaN in a free-form value is found, not stored as null
+        ser_json_bytes="base64",
+        val_json_bytes="base64",
+    )
+
+    properties: Properties = Field(default_factory=Properties)
+
+    if TYPE_CHECKING:
+        _id: UUID
+        _stored: state.Stored | None
+        _scope: Scope | None
+        id: UUID = Field(default_factory=UUID)
+        version: int = Field(default=-1, init=False)
+        version_id: UUID | None = Field(default=None, init=False)
+
+        def __init_subclass__(
+            cls,
+            *,
+            class_type: str | None = None,
+            schema_version: int | None = None,
+            upcasters: Mapping[int, Upcaster] | None = None,
+            unique: Sequence[str | Sequence[str]] = (),
+            indexes: Sequence[str] = (),
+            merge: Literal["disjoint"] | None = None,
+            **config: Unpack[ConfigDict],
+        ) -> None: ...
+
+    else:
+
+        @computed_field
+        @property
+        def id(self) -> UUID:
+            """The record's id, the same for all its versions."""
+            return state.id_of(self)
+
+        @computed_field
+        @property
+        def version(self) -> int:
+            """The version this object is; -1 for a draft."""
+            stored = state.stored_of(self)
+            return -1 if stored is None else stored.version
+
+        @computed_field
+        @property
+        def version_id(self) -> UUID | None:
+            """The version's own id; `None` for a draft."""
+            stored = state.stored_of(self)
+            return None if stored is None else stored.stamp.version_id
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether this object is a stored version; a draft is not."""
+        return state.stored_of(self) is not None
+
+    @property
+    def stamp(self) -> Stamp:
+        """Who wrote this version, when, why and in which step.
+
+        Raises:
+            Invalid: A draft has none.
+        """
+        stored = state.stored_of(self)
+        if stored is None:
+            message = f"This {type(self).__name__} is a draft and has no stamp. Store it with save()."
+            raise Invalid(message)
+        return stored.stamp
+
+    @property
+    def deleted(self) -> bool:
+        """Whether this version is a tombstone."""
+        stored = state.stored_of(self)
+        return stored is not None and stored.stamp.tombstone
+
+    # -- construction and assignment
+
+    @classmethod
+    def _create(cls, values: dict[str, Any]) -> Self:
+        with edit_scope(call=f"{cls.__name__}(...)", instead=f"{cls.__name__}.create_async(...)") as scope:
+            record = cls._new(values)
+            scope.enlist(record)
+        return record
+
+    @classmethod
+    def _new(cls, values: dict[str, Any]) -> Self:
+        if cls.__dict__.get("__eventic_base__"):
+            message = "Record itself cannot be stored: define a class that inherits from it."
+            raise InvalidRecord(message)
+        given = values.pop("id", None)
+        try:
+            record: Self = cls.draft(values)
+            if given is not None:
+                object.__setattr__(record, "_id", given if isinstance(given, UUID) else UUID(given))
+        except ValidationError as error:
+            raise state.invalid(cls.__name__, error, "These values do not fit") from error
+        except (ValueError, AttributeError, TypeError) as error:
+            message = f"{cls.__name__}(id={given!r}): an id is a UUID, and only for a new record. {error}"
+            raise InvalidRecord(message) from error
+        return record
+
+    @classmethod
+    async def create_async(cls, **values: Any) -> Self:  # noqa: ANN401 - the fields, as in a call of the class
+        """Store version 0 without blocking the event loop; takes and raises what calling the class does."""
+        async with edit_scope() as scope:
+            record = cls._new(values)
+            scope.enlist(record)
+        return record
+
+    def __setattr__(self, name: str, value: Any) -> None:  # noqa: ANN401 - any field's value
+        if name.startswith("_"):
+            super().__setattr__(name, value)
+            return
+        attribute = getattr(type(self), name, None)
+        if isinstance(attribute, property) and attribute.fset is not None:
+            attribute.__set__(self, value)
+            return
+        if name not in type(self).model_fields:
+            self._refuse_name(name)
+        self._assign({name: value}, f"{type(self).__name__}.{name} = ...", f"record.update_async({name}=...)")
+
+    def __delattr__(self, name: str) -> None:
+        if name.startswith("_"):
+            super().__delattr__(name)
+        else:
+            self._refuse_name(name)
+
+    def _refuse_name(self, name: str) -> NoReturn:
+        cls = type(self)
+        if name in IDENTITY or isinstance(getattr(cls, name, None), property):
+            message = f"{cls.__name__}.{name} cannot be assigned: it comes from the store."
+        elif name in cls.model_fields:
+            message = f"{cls.__name__}.{name} cannot be removed: assign another value."
+        else:
+            fields = ", ".join(cls.model_fields)
+            message = f"{cls.__name__} has no field {name!r}; it has {fields}. Free-form values go into properties.add()."
+        raise InvalidRecord(message)
+
+    def _assign(self, values: dict[str, Any], call: str, instead: str) -> None:
+        if not self.is_stored and state.scope_of(self) is None:
+            state.assign(self, values)
+            return
+        state.refuse_deleted(self)
+        with edit_scope(self, call=call, instead=instead):
+            state.assign(self, values)
+
+    def _before_change(self) -> None:
+        scope = current_scope()
+        if scope is not None:
+            state.refuse_deleted(self)
+            scope.enlist(self)
+        elif self.is_stored or state.scope_of(self) is not None:
+            message = (
+                f"{type(self).__name__} {self.id}: a list, dict or set of a stored record changes only inside a scope, "
+                "or the change would be lost. Use `with record.edit():`, assign a new value, or properties.add()."
+            )
+            raise ChangedOutsideScope(message)
+
+    def update(self, **values: Any) -> None:  # noqa: ANN401 - any field's value
+        """Assign several fields as one version; see assignment.
+
+        Raises:
+            InvalidRecord: A name is no field, or a value does not fit; nothing changed.
+            VersionConflict: Somebody wrote the record since it was read; nothing changed.
+        """
+        for name in values:
+            if name not in type(self).model_fields:
+                self._refuse_name(name)
+        self._assign(values, "update()", "record.update_async()")
+
+    async def update_async(self, **values: Any) -> None:  # noqa: ANN401 - any field's value
+        """Assign fields as one version without blocking the event loop; see `update`."""
+        await in_thread(self.update, **values)
+
+    # -- writing
+
+    def edit(self, *, reason: str | None = None) -> edit_scope:
+        """Open a block whose changes, to this and other records, become one version each.
+
+        Works with `with` and `async with`. An exception restores every record of the block and stores nothing.
+
+        Args:
+            reason: Stamped on the versions.
+
+        Raises:
+            ChangedOutsideScope: The record was changed in place before.
+            VersionConflict: On leaving: somebody wrote a record since it was read; nothing is stored.
+        """
+        state.refuse_deleted(self)
+        return edit_scope(self if self.is_stored else None, reason=reason, call="edit()", instead="`async with edit()`")
+
+    def save(self) -> None:
+        """Store a draft as version 0; of a stored record, store what differs, if anything, as the next version.
+
+        Raises:
+            RecordExists: A draft's id is stored already.
+            VersionConflict: Somebody wrote the record since it was read.
+        """
+        state.refuse_deleted(self)
+        drafted = state.shadow(self) if self.is_stored else None
+        if drafted is not None:
+            state.adopt_values(self, state.validated(type(self), state.as_row(self)))
+        with edit_scope(call="save()", instead="save_async()") as scope:
+            scope.enlist(self)
+            if drafted is not None:
+                values = {name: drafted.__dict__[name] for name in type(self).model_fields}
+                state.assign(self, {n: v for n, v in values.items() if n not in self.__eventic__.frozen})
+
+    async def save_async(self) -> None:
+        """Store without blocking the event loop; see `save`."""
+        await in_thread(self.save)
+
+    def delete(self, *, reason: str | None = None) -> None:
+        """Mark the record deleted with a tombstone version; its history stays.
+
+        Raises:
+            RecordDeleted: It is already.
+            VersionConflict: Somebody wrote the record since it was read.
+        """
+        state.refuse_deleted(self)
+        with edit_scope(reason=reason, default_reason="delete", instead="delete_async()") as scope:
+            scope.enlist(self, delete=True)
+
+    async def delete_async(self, *, reason: str | None = None) -> None:
+        """Mark the record deleted without blocking the event loop; see `delete`."""
+        await in_thread(self.delete, reason=reason)
+
+    @classmethod
+    def restore(cls, record_id: UUID | str, *, reason: str | None = None) -> Self:
+        """Bring a deleted record back, with its last values, as a new version.
+
+        Raises:
+            RecordNotFound: No record of the class has the id.
+            Conflict: It is not deleted.
+            DuplicateKey: Its unique key was taken meanwhile.
+        """
+        with edit_scope(reason=reason, default_reason="restore", instead="restore_async()") as scope:
+            record = query.tombstone(cls, record_id)
+            scope.enlist(record, restore=True)
+        return record
+
+    @classmethod
+    async def restore_async(cls, record_id: UUID | str, *, reason: str | None = None) -> Self:
+        """Bring a deleted record back without blocking the event loop; see `restore`."""
+        return await in_thread(cls.restore, record_id, reason=reason)
+
+    def revert(self, version: int, *, reason: str | None = None) -> None:
+        """Give the record the values it had at `version`, as a new version; nothing if they are the same.
+
+        Raises:
+            RecordNotFound: There is no such version.
+            VersionConflict: Somebody wrote the record since it was read.
+        """
+        state.refuse_deleted(self)
+        with edit_scope(self, reason=reason, default_reason="revert", instead="revert_async()"):
+            state.adopt_values(self, state.shadow(query.version_of(self, version)))
+
+    async def revert_async(self, version: int, *, reason: str | None = None) -> None:
+        """Give the record earlier values without blocking the event loop; see `revert`."""
+        await in_thread(self.revert, version, reason=reason)
+
+    @classmethod
+    def apply(
+        cls, body: Mapping[str, Any] | Record, *, id: UUID | str | None = None, expected_version: int | None = None
+    ) -> Self:
+        """Put a whole record back: replace every field, if it is still at the version the body came from.
+
+        Args:
+            body: The fields, and `id` and `version` as a response holds them (`version_id` is ignored).
+            id: The record; default the body's.
+            expected_version: The version that must be current; default the body's.
+
+        Raises:
+            Invalid: No id or version was given, or they differ from the body's.
+            InvalidRecord: The values do not fit.
+            VersionConflict: The record is at another version.
+        """
+        values = dict(body) if not isinstance(body, Record) else {n: getattr(body, n) for n in type(body).model_fields}
+        values.pop("version_id", None)
+        target = _agreed("id", id, values.pop("id", None), str)
+        expected = int(_agreed("expected_version", expected_version, values.pop("version", None), int))
+        with edit_scope(default_reason="apply", call="apply()", instead="asyncio.to_thread"):
+            draft = cls._new(values)
+            record = cls.hydrate(target)
+            if record.version != expected:
+                raise VersionConflict(
+                    record.__eventic__.class_type, record.id, expected=expected, actual=record.version
+                )
+            record._before_change()
+            state.adopt_values(record, state.shadow(draft))
+        return record
+
+    @classmethod
+    def create_many(
+        cls, rows: Iterable[Mapping[str, Any] | Self], *, progress: Callable[[int], None] | None = None
+    ) -> list[UUID]:
+        """Create a record for each row through COPY, all or none, in the open scope's transaction or one of its own.
+
+        Args:
+            rows: Field values, or drafts. Read once, as it is sent.
+            progress: Called with the number of rows sent so far, every thousand rows and at the end.
+
+        Returns:
+            The new ids, in the order of the rows.
+
+        Raises:
+            InvalidRecord: A row does not fit; names its number, starting at 1. Nothing is stored.
+            DuplicateKey: A unique key is taken. Nothing is stored.
+        """
+        refuse_in_loop("create_many()", "create_many_async()")
+        return bulk.create_many(cls, rows, progress)
+
+    @classmethod
+    async def create_many_async(
+        cls, rows: Iterable[Mapping[str, Any] | Self], *, progress: Callable[[int], None] | None = None
+    ) -> list[UUID]:
+        """Create many records without blocking the event loop; see `create_many`."""
+        return await in_thread(cls.create_many, rows, progress=progress)
+
+    # -- reading
+
+    @classmethod
+    def hydrate(cls, record_id: UUID | str, *, version: int | None = None) -> Self:
+        """Read a record: its current version, or exactly `version`.
+
+        Inside a scope the current version is the scope's own object, changes included. One statement.
+
+        Raises:
+            RecordNotFound: No record of this class has the id, or there is no such version.
+            RecordDeleted: It is deleted, or the version is a tombstone.
+            EvolutionError: No chain of upcasters reaches the stored version.
+        """
+        refuse_in_loop(f"{cls.__name__}.hydrate()", f"{cls.__name__}.hydrate_async()")
+        return query.hydrate(cls, record_id, version)
+
+    @classmethod
+    async def hydrate_async(cls, record_id: UUID | str, *, version: int | None = None) -> Self:
+        """Read a record without blocking the event loop; see `hydrate`."""
+        return await in_thread(cls.hydrate, record_id, version=version)
+
+    def refresh(self) -> None:
+        """Make this object the current version, dropping changes that were not stored.
+
+        Raises:
+            RecordDeleted: The record was deleted; the object is unchanged.
+        """
+        refuse_in_loop("refresh()", "refresh_async()")
+        query.refresh(self)
+
+    async def refresh_async(self) -> None:
+        """Make this object the current version without blocking the event loop; see `refresh`."""
+        await in_thread(self.refresh)
+
+    @classmethod
+    def where(cls, *filters: Filter, **equal: Any) -> Query[Self]:  # noqa: ANN401 - any field's value
+        """Query the current records of the class and its subclasses.
+
+        Args:
+            filters: Conditions that must all hold, such as `Todo.fields.done == False`.
+            equal: Values that must be equal; a keyword that names no field is a property's.
+
+        Raises:
+            InvalidFilter: A filter that makes no sense, or a value of the wrong kind.
+        """
+        return query.Query(cls, Selection(family(cls))).where(*filters, **equal)
+
+    @classmethod
+    def stream(cls) -> Iterator[Self]:
+        """Read every current record through a server-side cursor, in bounded memory, by id."""
+        return iter(cls.where())
+
+    @classmethod
+    def as_of(cls, moment: datetime) -> AsOf[Self]:
+        """See the class as it was at a moment.
+
+        The answer is final for moments older than the oldest open transaction.
+
+        Raises:
+            Invalid: The moment has no time zone.
+        """
+        return query.AsOf(cls, moment)
+
+    @classmethod
+    def changes(cls, *, after: Cursor | None = None, limit: int | None = None) -> Iterator[Self]:
+        """Read the versions of the class and its subclasses in the order of the change feed, up to now.
+
+        No version is skipped or repeated under concurrent commits, and those of one record come in order. Versions
+        written since the oldest running transaction began come with a later call.
+
+        Args:
+            after: `record.cursor` of the last version handled; `None` is the start.
+            limit: Versions at most.
+        """
+        return query.changes(cls, after or Cursor(), limit)
+
+    @property
+    def cursor(self) -> Cursor:
+        """This version's place in the change feed."""
+        return Cursor(self.stamp.xid, self.stamp.position)
+
+    def history(self, *, limit: int | None = None, before: int | None = None) -> list[Self]:
+        """Read the record's versions, newest first, tombstones included.
+
+        Args:
+            limit: Versions at most.
+            before: Only versions below this one.
+        """
+        refuse_in_loop("history()", "asyncio.to_thread(record.history)")
+        return query.history(self, limit, before)
+
+    def diff(self, before: int, after: int | None = None) -> Diff:
+        """Compare two versions; `after` defaults to the one this object is.
+
+        Raises:
+            RecordNotFound: There is no such version.
+        """
+        refuse_in_loop("diff()", "asyncio.to_thread(record.diff, ...)")
+        last = self.version if after is None else after
+        documents = [state.current_document(query.version_of(self, number)) for number in (before, last)]
+        return compare((before, documents[0]), (last, documents[1]))
+
+    def blame(self) -> dict[str, Blame]:
+        """Tell, for each field and property, which version, actor and step set its present value."""
+        refuse_in_loop("blame()", "asyncio.to_thread(record.blame)")
+        return query.blame(self)
+
+    # -- copies, pickles and equality
+
+    def __copy__(self) -> Self:
+        return self._same_identity(super().__copy__())
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        return self._same_identity(super().__deepcopy__(memo))
+
+    def _same_identity(self, copy: Self) -> Self:
+        if self.is_stored:
+            object.__setattr__(copy, "_id", self.id)
+            object.__setattr__(copy, "_stored", self._stored)
+        object.__setattr__(copy, "__dict__", {name: guard(value, copy) for name, value in copy.__dict__.items()})
+        return copy
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Copy the object, which then is the same stored version; `save` stores what `update` changed.
+
+        Raises:
+            InvalidRecord: `update` names what is no field.
+        """
+        for name in update or ():
+            if name not in type(self).model_fields:
+                self._refuse_name(name)
+        return super().model_copy(update=update, deep=deep)
+
+    def __getstate__(self) -> dict[Any, Any]:
+        identity = (self.id, self._stored) if self.is_stored else None
+        return {**super().__getstate__(), "eventic": identity}
+
+    def __setstate__(self, pickled: dict[Any, Any]) -> None:
+        identity = pickled.pop("eventic")
+        super().__setstate__(pickled)
+        if identity is not None:
+            object.__setattr__(self, "_id", identity[0])
+            object.__setattr__(self, "_stored", identity[1])
+            state.guard_containers(self)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Record) or type(self) is not type(other) or self.is_stored != other.is_stored:
+            return False
+        same = not self.is_stored or (self.id, self.version) == (other.id, other.version)
+        fields = type(self).model_fields
+        return same and all(self.__dict__.get(name) == other.__dict__.get(name) for name in fields)
+
+    def __hash__(self) -> int:
+        if not self.is_stored:
+            message = f"A {type(self).__name__} draft cannot be hashed until it is stored."
+            raise TypeError(message)
+        return hash(self.id)
+
+    # -- what Pydantic asks
+
+    @field_validator("properties")
+    @classmethod
+    def _refuse_field_names(cls, value: Properties) -> Properties:
+        taken = sorted(name for name in value if name in cls.model_fields or name in IDENTITY)
+        if taken:
+            message = f"a property cannot have the name of a field: {', '.join(taken)}"
+            raise ValueError(message)
+        return value
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:  # noqa: ANN401
+        schema: CoreSchema = sorted_sets(handler(source))
+        return schema
+
+    @classmethod
+    def __pydantic_on_complete__(cls) -> None:
+        if "__eventic__" in vars(cls):
+            check_fields(cls)
+
+
+def _agreed(name: str, argument: Any, in_body: Any, kind: Callable[[Any], Any]) -> Any:  # noqa: ANN401 - id or version
+    given = [kind(value) for value in (argument, in_body) if value is not None]
+    if not given:
+        message = f"apply() needs to know the record's {name}: in the body, or as {name}=."
+        raise Invalid(message)
+    if len(given) > 1 and given[0] != given[1]:
+        message = f"apply({name}={given[0]!r}): the body says {given[1]!r}."
+        raise Invalid(message)
+    return given[0]

@@ -1,0 +1,381 @@
+"""Scopes: the stretch of code whose changes become one version per record and one transaction.
+
+Owns the identity map, the pending changes, flushing, and exact restoration after an error. A bare assignment, an edit
+block, an evented method, a unit of work and a transaction are all a scope; nested ones join. A scope belongs to
+the task that opened it. Knows the store only through its port.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from eventic_core.errors import RecordNotFound, ScopeError
+from eventic_core.records import conflicts, state
+from eventic_core.records.blocking import current_task, in_thread, refuse_in_loop, task_label
+from eventic_core.records.port import StaleWrite, current_store
+from eventic_core.records.stamp import current_origin
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+    from uuid import UUID
+
+    from eventic_core.records.port import Append, Store, Transaction
+    from eventic_core.records.record import Record
+
+_MERGE_ATTEMPTS = 100
+"""Each merge that fails again means another writer got through; this many in a row is not contention but a bug."""
+
+
+@dataclass(slots=True)
+class _Pending:
+    """A record changed in this scope, and how."""
+
+    record: Record
+    reason: str | None
+    delete: bool = False
+    restore: bool = False
+
+
+@dataclass(slots=True)
+class _Frame:
+    """One level of nesting: what its records were when it first touched them."""
+
+    reason: str | None = None
+    default_reason: str | None = None
+    before: dict[UUID, tuple[state.Snapshot, _Pending | None]] = field(default_factory=dict)
+    savepoint: str | None = None
+
+
+class Scope:
+    """The open scope of one task; made and ended by `edit_scope` and `unit_of_work`."""
+
+    def __init__(self, store: Store, open_transaction: Callable[[], Transaction] | None = None) -> None:
+        self.task = current_task()
+        self.closed = False
+        self._store = store
+        self._own_transaction = open_transaction is None
+        self._open_transaction = open_transaction or store.begin
+        self._transaction: Transaction | None = None
+        self._records: dict[UUID, Record] = {}
+        self._pending: dict[UUID, _Pending] = {}
+        self._frames: list[_Frame] = []
+
+    # -- what the records in it ask for
+
+    def adopt(self, record: Record) -> None:
+        """Make `record` the scope's object for its id.
+
+        Raises:
+            ScopeError: Another object for the id is in the scope, or another task's scope holds this one.
+        """
+        known = self._records.get(record.id)
+        if known is record:
+            return
+        if known is not None:
+            message = (
+                f"Two objects for {type(record).__name__} {record.id} in one scope: use the one that this scope loaded "
+                "first (hydrate returns it)."
+            )
+            raise ScopeError(message)
+        holder = state.scope_of(record)
+        if holder is not None and not holder.closed:
+            message = (
+                f"{type(record).__name__} {record.id} is being edited in the scope of {task_label(holder.task)}; "
+                "hydrate it again in this one."
+            )
+            raise ScopeError(message)
+        self._records[record.id] = record
+        state.set_scope(record, self)
+
+    def enlist(self, record: Record, **kind: bool) -> None:
+        """Make `record` part of the version(s) this scope writes, before it is changed.
+
+        Raises:
+            ChangedOutsideScope: It was changed in place before, where nobody would store it.
+        """
+        if record.id not in self._pending:
+            if record.is_stored:
+                state.refuse_drift(record)
+            self.adopt(record)
+        frame = self._frames[-1]
+        pending = self._pending.get(record.id)
+        if record.id not in frame.before:
+            frame.before[record.id] = (state.snapshot(record), replace(pending) if pending else None)
+        if pending is None:
+            origin = current_origin()
+            reason = frame.reason or origin.reason or frame.default_reason
+            pending = self._pending[record.id] = _Pending(record, reason)
+        for name, value in kind.items():
+            setattr(pending, name, value)
+
+    def find(self, record_id: UUID) -> Record | None:
+        """Give the scope's own object for an id, if it has one."""
+        return self._records.get(record_id)
+
+    def is_deleting(self, record_id: UUID) -> bool:
+        """Tell whether the record is to become a tombstone at the next flush."""
+        pending = self._pending.get(record_id)
+        return pending is not None and pending.delete
+
+    @property
+    def transaction(self) -> Transaction:
+        """The scope's transaction, opened when first asked for."""
+        if self._transaction is None:
+            self._transaction = self._open_transaction()
+        return self._transaction
+
+    def read_transaction(self) -> Transaction | None:
+        """Give what reads in this scope must join: its transaction, if it has written or holds one."""
+        return self._transaction
+
+    # -- flushing
+
+    def flush(self) -> None:
+        """Write what is pending into the scope's transaction, so that reads see it."""
+        batch = self._appends()
+        if batch:
+            transaction = self.transaction
+            for frame in self._frames[1:]:
+                frame.savepoint = frame.savepoint or transaction.savepoint()
+            self._write(batch, transaction)
+
+    def _appends(self) -> list[tuple[_Pending, Append]]:
+        found = []
+        for pending in self._pending.values():
+            append = state.next_version(
+                pending.record,
+                current_origin(),
+                reason=pending.reason,
+                delete=pending.delete,
+                restore=pending.restore,
+                max_bytes=self._store.max_record_bytes,
+            )
+            if append is not None:
+                found.append((pending, append))
+        return found
+
+    def _write(self, batch: list[tuple[_Pending, Append]], transaction: Transaction | None) -> None:
+        for _ in range(_MERGE_ATTEMPTS):
+            if not batch:
+                return
+            for pending, _append in batch:
+                self._remember(pending)
+            appends = [append for _pending, append in batch]
+            try:
+                stamps = self._store.append(appends, transaction)
+            except StaleWrite as stale:
+                conflicts.resolve(self._store, [pending.record for pending, _append in batch], transaction, stale)
+                batch = self._appends()
+                continue
+            for (pending, append), stamp in zip(batch, stamps, strict=True):
+                state.bind(pending.record, append, stamp)
+                pending.delete = pending.restore = False
+            return
+        message = f"Gave up merging after {_MERGE_ATTEMPTS} attempts; nothing was stored."
+        raise ScopeError(message)
+
+    def _remember(self, pending: _Pending) -> None:
+        for frame in self._frames:
+            if pending.record.id not in frame.before:
+                frame.before[pending.record.id] = (state.snapshot(pending.record), replace(pending))
+
+    # -- nesting and the end
+
+    def enter(self, reason: str | None, default_reason: str | None) -> None:
+        """Open a level of nesting."""
+        self._frames.append(_Frame(reason, default_reason))
+
+    @property
+    def is_outermost(self) -> bool:
+        """Whether leaving now ends the scope."""
+        return len(self._frames) == 1
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether leaving needs no database."""
+        return self._transaction is None and not self._pending
+
+    def leave(self, *, failed: bool) -> None:
+        """Close a level: write and commit at the outermost, restore memory and table if it failed."""
+        try:
+            if failed:
+                self._undo_level()
+            elif self.is_outermost:
+                self._finish()
+            else:
+                self._merge_level()
+        except BaseException:
+            if not failed:
+                self._undo_level()
+            raise
+        finally:
+            self._frames.pop()
+            if not self._frames:
+                self._close()
+
+    def _finish(self) -> None:
+        self._write(self._appends(), self._transaction)
+        if self._transaction is not None and self._own_transaction:
+            self._transaction.commit()
+
+    def _merge_level(self) -> None:
+        outer = self._frames[-2]
+        for record_id, before in self._frames[-1].before.items():
+            outer.before.setdefault(record_id, before)
+
+    def _undo_level(self) -> None:
+        frame = self._frames[-1]
+        for record_id, (snapshot, pending) in frame.before.items():
+            state.restore(snapshot)
+            if pending is not None:
+                self._pending[record_id] = pending
+                continue
+            self._pending.pop(record_id, None)
+            if not snapshot.record.is_stored:
+                state.set_scope(self._records.pop(record_id), None)
+        if self._transaction is None:
+            return
+        if not self.is_outermost:
+            if frame.savepoint is not None:
+                self._transaction.rollback_to(frame.savepoint)
+        elif self._own_transaction:
+            self._transaction.rollback()
+
+    def _close(self) -> None:
+        self.closed = True
+        for record in self._records.values():
+            state.set_scope(record, None)
+
+    def forget(self) -> dict[UUID, state.Snapshot]:
+        """Give the snapshots from before the scope, for a transaction whose end somebody else decides."""
+        return {record_id: snapshot for record_id, (snapshot, _pending) in self._frames[0].before.items()}
+
+
+_scope: ContextVar[Scope | None] = ContextVar("eventic_scope", default=None)
+
+
+def current_scope() -> Scope | None:
+    """Give the open scope of this task, if there is one."""
+    scope = _scope.get()
+    return scope if scope is not None and not scope.closed and scope.task == current_task() else None
+
+
+def in_scope() -> bool:
+    """Tell whether this task has an open scope."""
+    return current_scope() is not None
+
+
+class edit_scope:  # noqa: N801 - a context manager, used like a function
+    """Open a scope, or join the task's open one; works with `with` and `async with`.
+
+    Args:
+        record: Enlisted at once, so that earlier in-place changes are found.
+        reason: Stamped on versions that change in this level; beats `acting(reason=)`.
+        default_reason: Stamped when nobody gave a reason.
+        call: What the user called, for the error in an event loop.
+        instead: What to await instead.
+        open_transaction: Gives the transaction to write in; the caller ends it. Default: the store's own.
+
+    Raises:
+        BlockingInLoop: `with` in a running event loop, where leaving would write.
+        VersionConflict: On leaving; see `Scope.leave`. Memory is as it was on entering.
+    """
+
+    def __init__(
+        self,
+        record: Record | None = None,
+        *,
+        reason: str | None = None,
+        default_reason: str | None = None,
+        call: str | None = None,
+        instead: str = "the same with `async with`",
+        open_transaction: Callable[[], Transaction] | None = None,
+    ) -> None:
+        self._record = record
+        self._reasons = (reason, default_reason)
+        self._labels = (call, instead)
+        self._open_transaction = open_transaction
+        self._scope: Scope | None = None
+        self._token: Any = None
+
+    def _enter(self, *, blocking: bool) -> Scope:
+        scope = current_scope()
+        if scope is None:
+            if blocking:
+                call, instead = self._labels
+                refuse_in_loop(call or f"{self._reasons[1] or 'an edit'}()", instead)
+            scope = Scope(current_store(), self._open_transaction)
+            self._token = _scope.set(scope)
+        elif self._open_transaction is not None:
+            message = "A scope is open already: join the other transaction before opening it."
+            raise ScopeError(message)
+        self._scope = scope
+        scope.enter(*self._reasons)
+        if self._record is not None:
+            try:
+                scope.enlist(self._record)
+            except BaseException:
+                self._leave(failed=True)
+                self._reset()
+                raise
+        return scope
+
+    def _leave(self, *, failed: bool) -> None:
+        if self._scope is None or self._scope.closed:
+            message = "The scope is closed already."
+            raise ScopeError(message)
+        self._scope.leave(failed=failed)
+
+    def _reset(self) -> None:
+        if self._token is not None:
+            _scope.reset(self._token)
+            self._token = None
+
+    def __enter__(self) -> Scope:
+        return self._enter(blocking=True)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> Literal[False]:
+        try:
+            self._leave(failed=kind is not None)
+        finally:
+            self._reset()
+        return False
+
+    async def __aenter__(self) -> Scope:
+        return self._enter(blocking=False)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> Literal[False]:
+        scope = self._scope
+        try:
+            if scope is not None and not scope.is_idle and (scope.is_outermost or kind is not None):
+                await in_thread(self._leave, failed=kind is not None)
+            else:
+                self._leave(failed=kind is not None)
+        finally:
+            self._reset()
+        return False
+
+
+def required_scope(call: str) -> Scope:
+    """Give the open scope of this task.
+
+    Raises:
+        ScopeError: None is open.
+    """
+    scope = current_scope()
+    if scope is None:
+        message = f"{call} needs an open unit of work or transaction: call it inside `with Eventic.unit_of_work():`."
+        raise ScopeError(message)
+    return scope
+
+
+def not_found(class_name: str, record_id: UUID, what: str = "") -> RecordNotFound:
+    """Make the error for an id under which no such record is stored."""
+    return RecordNotFound(f"No {class_name} {record_id}{what} is stored. Check the id and the class.")

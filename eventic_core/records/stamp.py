@@ -1,0 +1,106 @@
+"""Who, why and where: the stamp every version carries, and the context that fills it.
+
+Owns `Stamp` and `acting`. Must not know how stamps are stored.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+    from uuid import UUID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """What the running code says of itself; part of every version written meanwhile.
+
+    Attributes:
+        actor: Who acts: a user, a service. `None` when nobody said.
+        reason: Why. Beats the name of the method that writes, and is beaten by an edit's own reason.
+        correlation_id: The request or case the write belongs to.
+        workflow_id: The run that writes; set by the runtime, never by users.
+        step_id: The step of that run.
+    """
+
+    actor: str | None = None
+    reason: str | None = None
+    correlation_id: str | None = None
+    workflow_id: str | None = None
+    step_id: int | None = None
+
+
+_NOBODY = Origin()
+_origin: ContextVar[Origin] = ContextVar("eventic_origin", default=_NOBODY)
+
+
+def current_origin() -> Origin:
+    """Give the origin that writes of this task are stamped with."""
+    return _origin.get()
+
+
+@contextlib.contextmanager
+def acting(
+    *, actor: str | None = None, reason: str | None = None, correlation_id: str | None = None
+) -> Iterator[Origin]:
+    """Stamp every version written inside the block; nested blocks override what they name.
+
+    Holds for this task and the tasks it starts inside the block, not for new threads.
+
+    Example:
+        >>> with acting(actor="ada", reason="import") as origin:
+        ...     origin.actor
+        'ada'
+    """
+    given = {"actor": actor, "reason": reason, "correlation_id": correlation_id}
+    with _stamped(replace(_origin.get(), **{name: value for name, value in given.items() if value is not None})) as now:
+        yield now
+
+
+@contextlib.contextmanager
+def running(*, workflow_id: str, step_id: int | None) -> Iterator[Origin]:
+    """Stamp the versions written inside the block with the run and step that write them; for the runtime."""
+    with _stamped(replace(_origin.get(), workflow_id=workflow_id, step_id=step_id)) as now:
+        yield now
+
+
+@contextlib.contextmanager
+def _stamped(origin: Origin) -> Iterator[Origin]:
+    token = _origin.set(origin)
+    try:
+        yield origin
+    finally:
+        _origin.reset(token)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stamp:
+    """What a stored version says of itself.
+
+    Attributes:
+        version_id: The version's own id, different for each version of a record.
+        recorded_at: When it became current; aware UTC, later than that of the version before.
+        superseded_at: When the next version replaced it; `None` while it was current when read.
+        xid: First half of its place in the change feed.
+        position: Second half of its place in the change feed.
+        tombstone: Whether it marks the record's deletion.
+        schema_version: That of the class when it was written.
+    """
+
+    version_id: UUID
+    actor: str | None
+    reason: str | None
+    correlation_id: str | None
+    workflow_id: str | None
+    step_id: int | None
+    schema_version: int
+    recorded_at: datetime
+    superseded_at: datetime | None
+    xid: int
+    position: int
+    tombstone: bool

@@ -1,0 +1,316 @@
+"""A record in memory: its stored identity, validated values, snapshots, and the version it would write next.
+
+Functions on a record's own slots, used by the record class and by scopes; no database, no context.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from pydantic import ValidationError
+from pydantic_core import to_json
+
+from eventic_core.errors import ChangedOutsideScope, InvalidRecord, RecordDeleted
+from eventic_core.records import documents, evolution
+from eventic_core.records.containers import guard, plain
+from eventic_core.records.port import Append, Key, StoredVersion, new_id
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from eventic_core.records.record import Record
+    from eventic_core.records.scope import Scope
+    from eventic_core.records.stamp import Origin, Stamp
+
+R = TypeVar("R", bound="Record")
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What the table held when the object was last read or written."""
+
+    version: int
+    data: str | bytes
+    stamp: Stamp
+
+
+class Snapshot(NamedTuple):
+    """Everything needed to make an object what it was."""
+
+    record: Record
+    values: dict[str, Any]
+    fields_set: set[str]
+    stored: Stored | None
+
+
+_set = object.__setattr__
+_CONTAINERS = (list, dict, set, tuple)
+
+
+def stored_of(record: Record) -> Stored | None:
+    """Give what is stored of the record; `None` for a draft."""
+    try:
+        return record._stored
+    except AttributeError:
+        return None
+
+
+def id_of(record: Record) -> UUID:
+    """Give the record's id; a draft gets one when first asked."""
+    try:
+        return record._id
+    except AttributeError:
+        made = new_id()
+        _set(record, "_id", made)
+        return made
+
+
+def scope_of(record: Record) -> Scope | None:
+    """Give the scope that holds the object, if one does."""
+    try:
+        return record._scope
+    except AttributeError:
+        return None
+
+
+def set_scope(record: Record, scope: Scope | None) -> None:
+    """Note the scope that holds the object."""
+    _set(record, "_scope", scope)
+
+
+def invalid(name: str, error: ValidationError, what: str) -> InvalidRecord:
+    """Make our error from Pydantic's, which stays its cause."""
+    problems = error.errors(include_url=False, include_context=False)
+    listed = "; ".join(f"{'.'.join(map(str, p['loc'])) or 'the record'}: {p['msg']}" for p in problems[:5])
+    more = f" (and {len(problems) - 5} more)" if len(problems) > 5 else ""  # noqa: PLR2004 - as many as listed
+    return InvalidRecord(f"{what} {name}: {listed}{more}. Nothing was stored.", errors=[dict(p) for p in problems])
+
+
+def from_row(cls: type[R], row: StoredVersion) -> R:
+    """Build the object for a stored version, lifted to the class's schema version.
+
+    Raises:
+        EvolutionError: No chain of upcasters reaches the version.
+        InvalidRecord: The stored values do not fit the class any more.
+    """
+    record = validated(cls, row)
+    _set(record, "_id", row.id)
+    _set(record, "_stored", Stored(row.version, row.data, row.stamp))
+    guard_containers(record)
+    return record
+
+
+def validated(cls: type[R], row: StoredVersion) -> R:
+    """Validate the values of a stored version, lifted to the class's schema version; the result is a draft."""
+    definition = cls.__eventic__
+    data = row.data
+    if row.stamp.schema_version != definition.schema_version:
+        document = evolution.upcast(
+            definition.class_type,
+            documents.load(data),
+            stored=row.stamp.schema_version,
+            schema_version=definition.schema_version,
+            upcasters=definition.upcasters,
+        )
+        data = to_json(document)
+    try:
+        record: R = cls.__pydantic_validator__.validate_json(data, by_alias=False, by_name=True)
+    except ValidationError as error:
+        what = f"Version {row.version} of {row.id} does not fit"
+        remedy = "Raise schema_version and add an upcaster."
+        raise InvalidRecord(f"{invalid(cls.__name__, error, what).message} {remedy}", errors=error.errors()) from error
+    return record
+
+
+def guard_containers(record: Record) -> None:
+    """Put guarded copies in place of the record's lists, dicts and sets."""
+    values = record.__dict__
+    for name, value in values.items():
+        if isinstance(value, _CONTAINERS):
+            values[name] = guard(value, record)
+
+
+def snapshot(record: Record) -> Snapshot:
+    """Keep what the object is now; later in-place changes do not reach the copy."""
+    values = {name: plain(value) if isinstance(value, _CONTAINERS) else value for name, value in record.__dict__.items()}
+    return Snapshot(record, values, set(record.__pydantic_fields_set__), stored_of(record))
+
+
+def restore(snapshot: Snapshot) -> None:
+    """Make the object what it was."""
+    record = snapshot.record
+    _set(record, "__dict__", dict(snapshot.values))
+    _set(record, "__pydantic_fields_set__", set(snapshot.fields_set))
+    _set(record, "_stored", snapshot.stored)
+    if snapshot.stored is not None:
+        guard_containers(record)
+
+
+def shadow(record: R) -> R:
+    """Give a draft with the same values, to validate a change on before it is swapped in."""
+    cls = type(record)
+    copy = cls.__new__(cls)
+    _set(copy, "__dict__", dict(record.__dict__))
+    _set(copy, "__pydantic_fields_set__", set(record.__pydantic_fields_set__))
+    _set(copy, "__pydantic_extra__", None)
+    _set(copy, "__pydantic_private__", record.__pydantic_private__)
+    return copy
+
+
+def assign(record: Record, values: dict[str, Any]) -> None:
+    """Validate assignments on a copy, then swap the result in.
+
+    Raises:
+        InvalidRecord: A value does not fit, or the name is no field; the object is unchanged.
+    """
+    copy = shadow(record)
+    validator = type(record).__pydantic_validator__
+    try:
+        for name, value in values.items():
+            validator.validate_assignment(copy, name, plain(value), by_alias=False, by_name=True)
+    except ValidationError as error:
+        raise invalid(type(record).__name__, error, "These values do not fit") from error
+    adopt_values(record, copy)
+
+
+def adopt_values(record: Record, source: Record) -> None:
+    """Swap the values of `source`, a draft, into `record`."""
+    _set(record, "__dict__", source.__dict__)
+    _set(record, "__pydantic_fields_set__", source.__pydantic_fields_set__)
+    if stored_of(record) is not None:
+        guard_containers(record)
+
+
+def current_document(record: Record) -> dict[str, Any]:
+    """Decode what the object would store now."""
+    return documents.load(documents.dump(record, max_bytes=1 << 62))
+
+
+def stored_document(record: Record) -> dict[str, Any]:
+    """Decode what is stored of it, in the form the class gives it today."""
+    return current_document(validated(type(record), as_row(record)))
+
+
+def is_changed(record: Record, data: bytes) -> bool:
+    """Tell whether `data`, the record's document now, differs from what is stored."""
+    stored = stored_of(record)
+    if stored is None:
+        return True
+    if stored.data == data:
+        return False
+    return not documents.same_value(documents.load(data), stored_document(record))
+
+
+def refuse_drift(record: Record) -> None:
+    """Find changes that were made in place where no scope would store them.
+
+    Raises:
+        ChangedOutsideScope: There are some; names the fields.
+    """
+    try:
+        data = documents.dump(record, max_bytes=1 << 62)
+        if not is_changed(record, data):
+            return
+        now = documents.load(data)
+    except InvalidRecord:
+        now = {}
+    before = stored_document(record)
+    fields = documents.changed_fields(before, now) if now else ("its values",)
+    message = (
+        f"{type(record).__name__} {record.id}: {', '.join(fields)} changed in place outside an edit scope, where nobody "
+        "stores it. Change it inside `with record.edit():`; now call record.save() to store it or record.refresh() to "
+        "drop it."
+    )
+    raise ChangedOutsideScope(message)
+
+
+def next_version(
+    record: Record, origin: Origin, *, reason: str | None, delete: bool, restore: bool, max_bytes: int
+) -> Append | None:
+    """Make the version the object would write now; `None` when nothing changed.
+
+    Raises:
+        InvalidRecord: A container was changed to something its field refuses, or the document cannot be stored.
+    """
+    stored = stored_of(record)
+    cls = type(record)
+    definition = cls.__eventic__
+    if not delete and stored is not None:
+        _revalidate_containers(record)
+    data = documents.dump(record, max_bytes=max_bytes)
+    if stored is not None and not delete and not restore and not is_changed(record, data):
+        return None
+    return Append(
+        id=id_of(record),
+        version=0 if stored is None else stored.version + 1,
+        class_type=definition.class_type,
+        data=data,
+        schema_version=definition.schema_version,
+        actor=origin.actor,
+        reason=reason,
+        correlation_id=origin.correlation_id,
+        workflow_id=origin.workflow_id,
+        step_id=origin.step_id,
+        tombstone=delete,
+        keys=_changed_keys(record, data, delete=delete, restore=restore) if definition.unique else (),
+    )
+
+
+def _revalidate_containers(record: Record) -> None:
+    frozen = record.__eventic__.frozen
+    values = {
+        name: value
+        for name, value in record.__dict__.items()
+        if isinstance(value, _CONTAINERS) and name not in frozen and (value or name != "properties")
+    }
+    if values:
+        assign(record, values)
+
+
+def _changed_keys(record: Record, data: bytes, *, delete: bool, restore: bool) -> tuple[Key, ...]:
+    unique = record.__eventic__.unique
+    if delete:
+        return tuple(key._replace(value=None) for key in unique_keys(record, data))
+    keys = unique_keys(record, data)
+    if stored_of(record) is None:
+        return tuple(key for key in keys if key.value is not None)
+    if restore:
+        return keys
+    before = stored_document(record)
+    return tuple(key for key, spec in zip(keys, unique, strict=True) if key.value != spec.value_in(before))
+
+
+def unique_keys(record: Record, data: bytes) -> tuple[Key, ...]:
+    """Give the record's unique keys with their values in `data`."""
+    document = documents.load(data)
+    return tuple(Key(spec.scope, spec.name, spec.value_in(document)) for spec in record.__eventic__.unique)
+
+
+def bind(record: Record, append: Append, stamp: Stamp) -> None:
+    """Make the object the version just written."""
+    was_draft = stored_of(record) is None
+    _set(record, "_id", append.id)
+    _set(record, "_stored", Stored(append.version, append.data, stamp))
+    if was_draft:
+        guard_containers(record)
+
+
+def refuse_deleted(record: Record) -> None:
+    """Refuse to change a record that is a tombstone.
+
+    Raises:
+        RecordDeleted: It is.
+    """
+    stored = stored_of(record)
+    if stored is not None and stored.stamp.tombstone:
+        name = type(record).__name__
+        message = f"{name} {record.id} is deleted (version {stored.version}). Bring it back with {name}.restore(id)."
+        raise RecordDeleted(message)
+
+
+def as_row(record: Record) -> StoredVersion:
+    """Give the stored version the object is."""
+    stored = record._stored
+    assert stored is not None  # noqa: S101 - callers ask only of stored records
+    return StoredVersion(record.id, stored.version, record.__eventic__.class_type, stored.data, stored.stamp)

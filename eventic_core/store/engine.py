@@ -1,0 +1,137 @@
+"""Connections: one SQLAlchemy engine, psycopg cursors on it for the fixed statements, and waiting for a lost server.
+
+Owns the pool, reconnecting and the translation of driver errors. Knows no table.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import time
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import psycopg
+import sqlalchemy as sa
+from psycopg import errors as pg
+
+from eventic_core.errors import ConfigurationError, StoreUnavailable
+from eventic_core.settings import safe_url
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from eventic_core.settings import Settings
+
+T = TypeVar("T")
+
+_FIRST_PAUSE_SECONDS = 0.05
+_LONGEST_PAUSE_SECONDS = 2.0
+_DEADLOCK_ATTEMPTS = 5
+
+LOST = (psycopg.OperationalError, psycopg.InterfaceError, sa.exc.OperationalError, sa.exc.InterfaceError)
+_REFUSED = (pg.InvalidPassword, pg.InvalidAuthorizationSpecification, pg.InvalidCatalogName, pg.QueryCanceled)
+_RETRIED = (pg.DeadlockDetected, pg.SerializationFailure)
+
+
+def create_engine(settings: Settings, url: str) -> sa.Engine:
+    """Make the engine: autocommit unless a transaction is opened, so that one statement is one round trip."""
+    options = "-c TimeZone=UTC"
+    if settings.statement_timeout_seconds is not None:
+        options += f" -c statement_timeout={int(settings.statement_timeout_seconds * 1000)}"
+    return sa.create_engine(
+        url,
+        pool_size=settings.pool_size,
+        max_overflow=settings.pool_size,
+        pool_use_lifo=True,
+        pool_reset_on_return=None,  # every checkout below ends its own transaction
+        isolation_level="AUTOCOMMIT",
+        use_native_hstore=False,
+        connect_args={"application_name": settings.name[:63], "options": options, "connect_timeout": 10},
+    )
+
+
+class Database:
+    """The engine, and how statements are run on it so that a restarted server goes unnoticed."""
+
+    def __init__(self, engine: sa.Engine, *, reconnect_seconds: float) -> None:
+        self.engine = engine
+        self._reconnect_seconds = reconnect_seconds
+
+    def label(self) -> str:
+        """Name the database in a message, without its password."""
+        return safe_url(self.engine.url.render_as_string(hide_password=True))
+
+    @contextlib.contextmanager
+    def lend(self) -> Iterator[psycopg.Connection[Any]]:
+        """Lend an autocommit connection for one statement; a broken one does not return to the pool."""
+        lent = self.engine.raw_connection()
+        connection: Any = lent.driver_connection
+        try:
+            yield connection
+        except psycopg.Error as error:
+            if connection.closed or connection.broken:
+                lent.invalidate(error)
+            raise
+        finally:
+            lent.close()
+
+    def fetch(self, sql: str, parameters: Sequence[Any] | dict[str, Any]) -> list[tuple[Any, ...]]:
+        """Run one reading statement and give its rows; runs it again on a new connection if the server is lost."""
+
+        def read() -> list[tuple[Any, ...]]:
+            with self.lend() as connection:
+                return connection.execute(sql, parameters).fetchall()
+
+        return self.persist(read)
+
+    def persist(self, work: Callable[[], T], recover: Callable[[], T | None] | None = None) -> T:
+        """Do `work`, again after a lost connection or a deadlock, until the server was away too long.
+
+        Args:
+            work: One transaction; must be safe to repeat when it did not commit.
+            recover: Asked before a repetition whether the lost attempt did commit; its result then is the answer.
+
+        Raises:
+            StoreUnavailable: The server did not come back in `reconnect_seconds`, or refuses the connection.
+        """
+        deadline: float | None = None
+        pause, deadlocks = _FIRST_PAUSE_SECONDS, 0
+        lost = False
+        while True:
+            try:
+                if lost and recover is not None and (done := recover()) is not None:
+                    return done
+                return work()
+            except (*LOST, sa.exc.TimeoutError) as error:
+                cause = getattr(error, "orig", None) or error
+                if isinstance(cause, _RETRIED):
+                    deadlocks += 1
+                    if deadlocks >= _DEADLOCK_ATTEMPTS:
+                        raise self.unavailable(error) from error
+                else:
+                    lost = True
+                    deadline = deadline or time.monotonic() + self._reconnect_seconds
+                    if isinstance(cause, _REFUSED) or time.monotonic() >= deadline:
+                        raise self.unavailable(error) from error
+            time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
+            pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+
+    def unavailable(self, error: Exception) -> StoreUnavailable:
+        """Make the error for a server that does not answer, from the driver's."""
+        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        return StoreUnavailable(
+            f"Postgres at {self.label()} does not answer: {first_line}. Check that it runs and accepts this user; "
+            "the call was not completed."
+        )
+
+
+def check_version(connection: sa.Connection) -> None:
+    """Refuse a server that is too old.
+
+    Raises:
+        ConfigurationError: Older than Postgres 14.
+    """
+    number = int(connection.exec_driver_sql("show server_version_num").scalar_one())
+    if number < 140000:  # noqa: PLR2004 - Postgres' own numbering
+        message = f"Postgres {number // 10000} is too old: eventic_core needs 14 or newer."
+        raise ConfigurationError(message)

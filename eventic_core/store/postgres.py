@@ -1,0 +1,316 @@
+"""The record store on Postgres: the records' port, implemented.
+
+Owns the order of parameters, what driver errors mean, and COPY. Fixed statements are in `sql/`, dynamic ones in
+`queries`, connections in `engine`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import psycopg
+from psycopg import errors as pg
+
+from eventic_core.errors import DuplicateKey, Invalid, InvalidRecord, RecordExists
+from eventic_core.records.port import Append, Cursor, StaleWrite, StoredVersion
+from eventic_core.records.stamp import Stamp
+from eventic_core.store import queries
+from eventic_core.store.sql import COLUMNS, statement
+from eventic_core.store.transaction import PostgresTransaction
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from datetime import datetime
+    from uuid import UUID
+
+    from eventic_core.records.filters import Selection
+    from eventic_core.store.engine import Database
+
+T = TypeVar("T")
+
+_CREATE_ONE = statement("create_one")
+_APPEND_ONE = statement("append_one")
+_APPEND_MANY = statement("append_many")
+_HEAD = statement("head", columns=COLUMNS)
+_VERSION = statement("version", columns=COLUMNS)
+_AT = statement("at", columns=COLUMNS)
+_HISTORY = statement("history", columns=COLUMNS)
+_CHANGES = statement("changes", columns=COLUMNS)
+_WRITTEN_BY = statement("written_by", columns=COLUMNS)
+_OUTCOME = statement("outcome")
+_NOTE_CLASS = statement("note_class")
+_CLASSES = statement("classes")
+_COPY = statement("copy")
+_COPY_KEYS = statement("copy_keys")
+
+_UNSTORABLE = (pg.DataError, pg.ProgramLimitExceeded, pg.StatementTooComplex)
+_NO_BOUND = 2**31 - 1
+_STREAM_ROWS = 1000
+
+
+class PostgresStore:
+    """Keeps versions in `eventic.records`; see the port for the contract of each call."""
+
+    def __init__(self, database: Database, *, max_record_bytes: int) -> None:
+        self.database = database
+        self.max_record_bytes = max_record_bytes
+        self._noted: set[tuple[str, int]] = set()
+
+    def begin(self) -> PostgresTransaction:
+        return PostgresTransaction.begin(self.database)
+
+    def join(self, session: Any) -> PostgresTransaction:  # noqa: ANN401 - a caller's Session or Connection
+        return PostgresTransaction.join(self.database, session)
+
+    # -- writing
+
+    def append(self, appends: Sequence[Append], tx: PostgresTransaction | None = None) -> list[Stamp]:
+        for append in appends:
+            self._note(append, tx)
+        sql, parameters = _append_statement(appends)
+        try:
+            if tx is not None:
+                rows = _guarded(tx, lambda: tx.fetch(sql, parameters))
+                tx.written.extend(append.version_id for append in appends)
+            else:
+                rows = self.database.persist(lambda: self._execute(sql, parameters), lambda: self._outcome(appends))
+        except pg.UniqueViolation as error:
+            raise _taken(error, [append.class_type for append in appends if append.version == 0]) from error
+        except _UNSTORABLE as error:
+            raise _unstorable(error) from error
+        if len(rows) != len(appends):
+            raise StaleWrite
+        if len(appends) == 1:
+            return [_written(appends[0], rows[0][-3:])]
+        by_id = {row[0]: row[1:] for row in rows}
+        return [_written(append, by_id[append.version_id]) for append in appends]
+
+    def _execute(self, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+        with self.database.lend() as connection:
+            return connection.execute(sql, parameters).fetchall()
+
+    def _outcome(self, appends: Sequence[Append]) -> list[tuple[Any, ...]] | None:
+        rows = self._execute(_OUTCOME, ([append.version_id for append in appends],))
+        return rows or None
+
+    def _note(self, append: Append, tx: PostgresTransaction | None) -> None:
+        noted = (append.class_type, append.schema_version)
+        if noted in self._noted:
+            return
+        if tx is not None:  # kept out of the set: this transaction may still roll back
+            tx.run(lambda: tx.driver.execute(_NOTE_CLASS, noted))
+            return
+
+        def note() -> None:
+            with self.database.lend() as connection:
+                connection.execute(_NOTE_CLASS, noted)
+
+        self.database.persist(note)
+        self._noted.add(noted)
+
+    def load(self, appends: Iterable[Append], tx: PostgresTransaction | None = None) -> list[UUID]:
+        if tx is not None:
+            return self._copy(appends, tx)
+        own = self.begin()
+        try:
+            ids = self._copy(appends, own)
+        except BaseException:
+            own.rollback()
+            raise
+        own.commit()
+        return ids
+
+    def _copy(self, appends: Iterable[Append], tx: PostgresTransaction) -> list[UUID]:
+        ids: list[UUID] = []
+        keys: list[tuple[UUID, str, str, str | None]] = []
+        first: dict[tuple[str, int], Append] = {}
+
+        def send() -> None:
+            with tx.driver.cursor() as cursor, cursor.copy(_COPY) as copy:
+                for append in appends:
+                    ids.append(append.id)
+                    first.setdefault((append.class_type, append.schema_version), append)
+                    keys.extend((append.id, *key) for key in append.keys)
+                    copy.write_row((*_values(append)[:4], append.data.decode(), *_values(append)[5:]))
+            if keys:
+                with tx.driver.cursor() as cursor, cursor.copy(_COPY_KEYS) as copy:
+                    for key in keys:
+                        copy.write_row(key)
+
+        try:
+            _guarded(tx, lambda: tx.run(send))
+        except pg.UniqueViolation as error:
+            raise _taken(error, [class_type for class_type, _schema_version in first]) from error
+        except _UNSTORABLE as error:
+            raise _unstorable(error) from error
+        for append in first.values():
+            self._note(append, tx)
+            tx.written.append(append.version_id)
+        return ids
+
+    # -- reading
+
+    def _fetch(
+        self, sql: str, parameters: Sequence[Any] | dict[str, Any], tx: PostgresTransaction | None
+    ) -> list[StoredVersion]:
+        rows = self.database.fetch(sql, parameters) if tx is None else tx.fetch(sql, parameters)
+        return [_stored(row) for row in rows]
+
+    def head(self, record_id: UUID, tx: PostgresTransaction | None = None) -> StoredVersion | None:
+        rows = self._fetch(_HEAD, (record_id,), tx)
+        return rows[0] if rows else None
+
+    def version(self, record_id: UUID, version: int, tx: PostgresTransaction | None = None) -> StoredVersion | None:
+        if not 0 <= version <= _NO_BOUND:
+            return None
+        rows = self._fetch(_VERSION, (record_id, version), tx)
+        return rows[0] if rows else None
+
+    def at(self, record_id: UUID, moment: datetime, tx: PostgresTransaction | None = None) -> StoredVersion | None:
+        rows = self._fetch(_AT, {"id": record_id, "moment": moment}, tx)
+        return rows[0] if rows else None
+
+    def history(
+        self, record_id: UUID, *, limit: int | None, before: int | None, tx: PostgresTransaction | None = None
+    ) -> list[StoredVersion]:
+        return self._fetch(_HISTORY, (record_id, _NO_BOUND if before is None else before, limit), tx)
+
+    def select(self, selection: Selection, tx: PostgresTransaction | None = None) -> list[StoredVersion]:
+        return self._fetch(*queries.select(selection), tx)
+
+    def count(self, selection: Selection, tx: PostgresTransaction | None = None) -> int:
+        query = queries.count(selection)
+        rows = self.database.fetch(*query) if tx is None else tx.fetch(*query)
+        return int(rows[0][0])
+
+    def stream(self, selection: Selection, tx: PostgresTransaction | None = None) -> Iterator[StoredVersion]:
+        own = self.begin() if tx is None else None
+        transaction = tx or own
+        assert transaction is not None  # noqa: S101 - one of the two
+        try:
+            with transaction.driver.cursor(f"eventic_stream_{id(selection):x}") as cursor:
+                cursor.itersize = _STREAM_ROWS
+                sql, parameters = queries.select(selection)
+                transaction.run(lambda: cursor.execute(sql, parameters))
+                for row in cursor:
+                    yield _stored(row)
+        except psycopg.OperationalError as error:
+            raise self.database.unavailable(error) from error
+        finally:
+            if own is not None:
+                own.rollback()
+
+    def changes(self, class_types: Sequence[str] | None, after: Cursor, limit: int) -> list[StoredVersion]:
+        types = None if class_types is None else list(class_types)
+        return self._fetch(_CHANGES, (str(after.xid), after.position, types, types, limit), None)
+
+    def written_by(self, workflow_id: str, tx: PostgresTransaction | None = None) -> list[StoredVersion]:
+        return self._fetch(_WRITTEN_BY, (workflow_id,), tx)
+
+    def schema_versions(self, class_types: Sequence[str]) -> list[tuple[str, int]]:
+        """Give the schema versions of the classes that were ever written."""
+        return [(str(name), int(version)) for name, version in self.database.fetch(_CLASSES, (list(class_types),))]
+
+
+def _guarded(tx: PostgresTransaction, work: Callable[[], T]) -> T:
+    """Do work that the server may refuse; what the transaction wrote before stays."""
+    savepoint = tx.savepoint()
+    try:
+        return work()
+    except psycopg.OperationalError:
+        raise
+    except BaseException:
+        if not tx.connection.invalidated and not tx.driver.closed:
+            tx.rollback_to(savepoint)
+        raise
+
+
+def _taken(error: pg.UniqueViolation, created: Sequence[str]) -> Exception:
+    """Say which unique constraint refused a write: a key, an id, or a version somebody else wrote."""
+    detail = error.diag.message_detail or ""
+    if error.diag.constraint_name == "record_keys_value_key":
+        match = re.match(r"Key \(scope, name, value\)=\((.*?), (.*?), (.*)\) already exists", detail)
+        scope, name, value = match.groups() if match else ("a class", "of fields", detail)
+        return DuplicateKey(f"{scope}: the unique key {name}={value} is held by another record. Nothing was stored.")
+    if not created:
+        return StaleWrite()
+    match = re.search(r"=\(([0-9a-f-]{36})", detail)
+    name = created[0]
+    return RecordExists(
+        f"{name}(id={match[1] if match else '...'}) is stored already; id= is for new records. "
+        f"Change it through {name}.hydrate(id) or {name}.apply(body). Nothing was stored."
+    )
+
+
+def _unstorable(error: psycopg.Error) -> InvalidRecord:
+    return InvalidRecord(f"Postgres cannot store the values: {error.diag.message_primary}. Nothing was stored.")
+
+
+def _values(append: Append) -> tuple[Any, ...]:
+    """The parameters of a version, in the order of the insert."""
+    return (
+        append.version_id,
+        append.id,
+        append.version,
+        append.class_type,
+        append.data.decode(),
+        append.tombstone,
+        append.schema_version,
+        append.actor,
+        append.reason,
+        append.correlation_id,
+        append.workflow_id,
+        append.step_id,
+    )
+
+
+def _append_statement(appends: Sequence[Append]) -> tuple[str, Sequence[Any]]:
+    if len(appends) == 1 and not appends[0].keys:
+        append = appends[0]
+        if append.version == 0:
+            return _CREATE_ONE, _values(append)
+        return _APPEND_ONE, (append.id, append.version, *_values(append))
+    if len({append.id for append in appends}) != len(appends):
+        message = "One statement cannot write two versions of a record."
+        raise Invalid(message)
+    columns = [list(column) for column in zip(*map(_values, appends), strict=True)]
+    keys = [(append.id, *key) for append in appends for key in append.keys]
+    key_columns = [list(column) for column in zip(*keys, strict=True)] if keys else [[], [], [], []]
+    return _APPEND_MANY, (*columns, *key_columns, *key_columns)
+
+
+def _written(append: Append, row: Sequence[Any]) -> Stamp:
+    recorded_at, xid, position = row
+    return Stamp(
+        version_id=append.version_id,
+        actor=append.actor,
+        reason=append.reason,
+        correlation_id=append.correlation_id,
+        workflow_id=append.workflow_id,
+        step_id=append.step_id,
+        schema_version=append.schema_version,
+        recorded_at=recorded_at,
+        superseded_at=None,
+        xid=int(xid),
+        position=position,
+        tombstone=append.tombstone,
+    )
+
+
+def _stored(row: Sequence[Any]) -> StoredVersion:
+    stamp = Stamp(
+        version_id=row[4],
+        actor=row[5],
+        reason=row[6],
+        correlation_id=row[7],
+        workflow_id=row[8],
+        step_id=row[9],
+        schema_version=row[10],
+        recorded_at=row[11],
+        superseded_at=row[12],
+        xid=int(row[13]),
+        position=row[14],
+        tombstone=row[15],
+    )
+    return StoredVersion(row[0], row[1], row[2], row[3], stamp)

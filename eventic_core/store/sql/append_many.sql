@@ -1,0 +1,52 @@
+-- Purpose: several new records, next versions and unique keys in one statement: all or none.
+-- Locks:   the current rows in id order, keys in value order, so that two such statements do not deadlock.
+-- Index:   records_current_key, record_keys_pkey, record_keys_value_key.
+-- Nothing is written unless every predecessor is the current version: `ready` is empty otherwise.
+with input as materialized (
+    select * from unnest(%s::uuid[], %s::uuid[], %s::int[], %s::text[], %s::text[], %s::bool[], %s::int[],
+                         %s::text[], %s::text[], %s::text[], %s::text[], %s::int[])
+        with ordinality as i (version_id, id, version, class_type, data, tombstone, schema_version,
+                              actor, reason, correlation_id, workflow_id, step_id, number)
+), head as materialized (
+    select r.id, r.version_id, r.recorded_at, r.xid
+    from eventic.records r
+    join input i on i.id = r.id and r.version = i.version - 1
+    where r.superseded_at is null
+    order by r.id
+    for update of r
+), ready as materialized (
+    select 1 as yes
+    where (select count(*) from head) = (select count(*) from input where version > 0)
+), stamped as materialized (
+    select h.id, h.version_id,
+           greatest(clock_timestamp(), h.recorded_at + interval '1 microsecond') as moment,
+           greatest(pg_current_xact_id(), h.xid) as xid
+    from head h, ready
+), closed as (
+    update eventic.records r
+    set superseded_at = s.moment
+    from stamped s
+    where r.version_id = s.version_id
+    returning r.id, s.moment, s.xid
+), freed as (
+    delete from eventic.record_keys k
+    using unnest(%s::uuid[], %s::text[], %s::text[], %s::text[]) as c (record_id, scope, name, value), ready
+    where c.value is null and k.record_id = c.record_id and k.scope = c.scope and k.name = c.name
+), taken as (
+    insert into eventic.record_keys (record_id, scope, name, value)
+    select c.record_id, c.scope, c.name, c.value
+    from unnest(%s::uuid[], %s::text[], %s::text[], %s::text[]) as c (record_id, scope, name, value), ready
+    where c.value is not null
+    order by c.scope, c.name, c.value
+    on conflict (record_id, scope, name) do update set value = excluded.value
+)
+insert into eventic.records (version_id, id, version, class_type, data, tombstone, schema_version,
+                             actor, reason, correlation_id, workflow_id, step_id, recorded_at, xid)
+select i.version_id, i.id, i.version, i.class_type, i.data::jsonb, i.tombstone, i.schema_version,
+       i.actor, i.reason, i.correlation_id, i.workflow_id, i.step_id,
+       coalesce(c.moment, clock_timestamp()), coalesce(c.xid, pg_current_xact_id())
+from input i
+left join closed c on c.id = i.id, ready
+where i.version = 0 or c.id is not null
+order by i.number
+returning version_id, recorded_at, xid::text, position

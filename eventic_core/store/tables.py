@@ -1,0 +1,91 @@
+"""The tables in schema `eventic`, as SQLAlchemy Core metadata; the migrations create exactly these.
+
+Owns names, types, constraints and indexes. Knows no query and opens no connection.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.types import UserDefinedType
+
+SCHEMA = "eventic"
+
+metadata = sa.MetaData(schema=SCHEMA)
+
+
+class TransactionId(UserDefinedType[int]):
+    """Postgres' 64-bit transaction id, `xid8`, which never wraps around."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: object) -> str:
+        return "xid8"
+
+
+records = sa.Table(
+    "records",
+    metadata,
+    sa.Column("version_id", sa.Uuid, primary_key=True),
+    sa.Column("id", sa.Uuid, nullable=False),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("class_type", sa.Text, nullable=False),
+    sa.Column("data", JSONB, nullable=False),
+    sa.Column("tombstone", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("schema_version", sa.Integer, nullable=False, server_default="1"),
+    sa.Column("actor", sa.Text),
+    sa.Column("reason", sa.Text),
+    sa.Column("correlation_id", sa.Text),
+    sa.Column("workflow_id", sa.Text),
+    sa.Column("step_id", sa.Integer),
+    sa.Column("recorded_at", sa.TIMESTAMP(timezone=True), nullable=False, server_default=sa.text("clock_timestamp()")),
+    sa.Column("superseded_at", sa.TIMESTAMP(timezone=True), comment="null while current"),
+    sa.Column(
+        "xid",
+        TransactionId,
+        nullable=False,
+        server_default=sa.text("pg_current_xact_id()"),
+        comment="the writing transaction, or that of the previous version where it is later",
+    ),
+    sa.Column("position", sa.BigInteger, sa.Identity(always=True), nullable=False),
+    sa.UniqueConstraint("id", "version", name="records_id_version_key"),
+    sa.CheckConstraint("version >= 0", name="records_version_check"),
+    sa.CheckConstraint("superseded_at > recorded_at", name="records_superseded_check"),
+    comment="one immutable row per version of a record",
+)
+
+CURRENT = records.c.superseded_at.is_(None)
+LIVE = sa.and_(CURRENT, sa.not_(records.c.tombstone))
+
+sa.Index("records_current_key", records.c.id, unique=True, postgresql_where=CURRENT)
+sa.Index("records_class_current", records.c.class_type, records.c.id, postgresql_where=LIVE)
+sa.Index(
+    "records_data_current",
+    records.c.data,
+    postgresql_using="gin",
+    postgresql_ops={"data": "jsonb_path_ops"},
+    postgresql_where=LIVE,
+)
+sa.Index("records_feed", records.c.xid, records.c.position)
+sa.Index(
+    "records_workflow", records.c.workflow_id, records.c.step_id, postgresql_where=records.c.workflow_id.is_not(None)
+)
+
+record_keys = sa.Table(
+    "record_keys",
+    metadata,
+    sa.Column("record_id", sa.Uuid, primary_key=True),
+    sa.Column("scope", sa.Text, primary_key=True, comment="the class that declares the key"),
+    sa.Column("name", sa.Text, primary_key=True, comment="its field, or fields joined by a comma"),
+    sa.Column("value", sa.Text, nullable=False, comment="the JSON of the value, or of the list of values"),
+    sa.UniqueConstraint("scope", "name", "value", name="record_keys_value_key"),
+    comment="the unique keys of the current, undeleted records",
+)
+
+record_classes = sa.Table(
+    "record_classes",
+    metadata,
+    sa.Column("class_type", sa.Text, primary_key=True),
+    sa.Column("schema_version", sa.Integer, primary_key=True),
+    comment="every schema version that was ever written, for the start-up check",
+)

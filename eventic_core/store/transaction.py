@@ -1,0 +1,124 @@
+"""An open database transaction that appends, reads and the user's own SQL share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import sqlalchemy as sa
+
+from eventic_core.errors import Invalid
+from eventic_core.store.engine import LOST
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from uuid import UUID
+
+    from eventic_core.store.engine import Database
+
+
+class PostgresTransaction:
+    """One transaction at READ COMMITTED, on a connection of its own or a caller's."""
+
+    def __init__(self, database: Database, connection: sa.Connection, *, owned: bool) -> None:
+        self._database = database
+        self._owned = owned
+        self._savepoints = 0
+        self.connection = connection
+        self.written: list[UUID] = []
+
+    @classmethod
+    def begin(cls, database: Database) -> PostgresTransaction:
+        """Open one on a connection of the pool."""
+
+        def connect() -> sa.Connection:
+            connection = database.engine.connect().execution_options(isolation_level="READ COMMITTED")
+            # A pooled connection may have died: better to find out before the user's work than in the middle of it.
+            try:
+                connection.exec_driver_sql("select 1")
+            except BaseException:
+                connection.close()
+                raise
+            return connection
+
+        return cls(database, database.persist(connect), owned=True)
+
+    @classmethod
+    def join(cls, database: Database, session: Any) -> PostgresTransaction:  # noqa: ANN401 - Session or Connection
+        """Use the caller's Session or Connection, which must be in a transaction that the caller ends.
+
+        Raises:
+            Invalid: It is neither, or in autocommit, where nothing could be undone.
+        """
+        connection = session if isinstance(session, sa.Connection) else getattr(session, "connection", lambda: None)()
+        if not isinstance(connection, sa.Connection) or connection.dialect.driver != "psycopg":
+            message = f"{session!r} is no SQLAlchemy Session or Connection to Postgres through psycopg."
+            raise Invalid(message)
+        if connection.get_isolation_level() == "AUTOCOMMIT":
+            message = "The connection is in autocommit: there is no transaction to join. Begin one."
+            raise Invalid(message)
+        if not connection.in_transaction():
+            connection.begin()
+        return cls(database, connection, owned=False)
+
+    @property
+    def driver(self) -> psycopg.Connection[Any]:
+        """The psycopg connection under it."""
+        driver: Any = self.connection.connection.driver_connection
+        return driver  # type: ignore[no-any-return]
+
+    def fetch(self, sql: str, parameters: Sequence[Any] | dict[str, Any]) -> list[tuple[Any, ...]]:
+        """Run one reading statement in the transaction."""
+        return self.run(lambda: self.driver.execute(sql, parameters).fetchall())
+
+    def run(self, work: Callable[[], Any]) -> Any:  # noqa: ANN401 - whatever the work gives
+        """Do work on the connection; a lost one is an error, because the transaction is lost with it.
+
+        Raises:
+            StoreUnavailable: The server was lost; nothing of the transaction is stored.
+        """
+        try:
+            return work()
+        except LOST as error:
+            raise self._database.unavailable(error) from error
+
+    def savepoint(self) -> str:
+        """Mark a point to go back to."""
+        self._savepoints += 1
+        name = f"eventic_{self._savepoints}"
+        self.run(lambda: self.driver.execute(f"savepoint {name}"))
+        return name
+
+    def rollback_to(self, savepoint: str) -> None:
+        """Undo everything since a savepoint."""
+        self.run(lambda: self.driver.execute(f"rollback to savepoint {savepoint}"))
+
+    def commit(self) -> None:
+        """End it, and find out what happened if the connection is lost meanwhile.
+
+        Raises:
+            StoreUnavailable: The server was lost and the transaction with it.
+        """
+        try:
+            self.connection.commit()
+        except LOST as error:
+            self._discard()
+            if not self.written or not self._database.fetch(
+                "select 1 from eventic.records where version_id = %s", (self.written[-1],)
+            ):
+                raise self._database.unavailable(error) from error
+        else:
+            self.connection.close()
+
+    def rollback(self) -> None:
+        """End it, undoing everything; a lost connection has done so already."""
+        try:
+            self.connection.rollback()
+        except LOST:
+            self._discard()
+        else:
+            self.connection.close()
+
+    def _discard(self) -> None:
+        self.connection.invalidate()
+        self.connection.close()

@@ -1,0 +1,89 @@
+"""A real Postgres for every test: EVENTIC_TEST_DATABASE_URL if set, else an embedded server of the session's own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from eventic_core import Eventic
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+for _name in ("EVENTIC_DATABASE_URL", "DATABASE_URL", "DBOS_DATABASE_URL"):
+    os.environ.pop(_name, None)
+
+
+def with_database(url: str, name: str) -> str:
+    """Give a server's URL for another database of it."""
+    return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
+
+
+def execute(url: str, *statements: str) -> None:
+    """Run statements in autocommit."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+@pytest.fixture(scope="session")
+def server_url() -> Iterator[str]:
+    """A Postgres server."""
+    named = os.environ.get("EVENTIC_TEST_DATABASE_URL")
+    if named:
+        yield named
+        return
+    from eventic_core.store.embedded import start_embedded
+
+    folder = Path(tempfile.mkdtemp(prefix="eventic-tests-"))
+    folder.chmod(0o755)
+    server = start_embedded(folder)
+    yield server.url
+    server.release()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def template(server_url: str) -> Iterator[str]:
+    """A database with the tables, which tests copy."""
+    name = f"template_{uuid4().hex[:12]}"
+    execute(server_url, f"create database {name}")
+    Eventic.init(name="template", database_url=with_database(server_url, name))
+    Eventic.shutdown()
+    yield name
+    execute(server_url, f"drop database {name} with (force)")
+
+
+@pytest.fixture
+def database_url(server_url: str) -> Iterator[str]:
+    """An empty database of the test's own."""
+    yield from _database(server_url, "template0")
+
+
+@pytest.fixture
+def migrated_url(server_url: str, template: str) -> Iterator[str]:
+    """A database of the test's own, with the tables."""
+    yield from _database(server_url, template)
+
+
+def _database(server_url: str, template: str) -> Iterator[str]:
+    name = f"test_{uuid4().hex[:12]}"
+    execute(server_url, f"create database {name} template {template}")
+    yield with_database(server_url, name)
+    execute(server_url, f"drop database {name} with (force)")
+
+
+@pytest.fixture
+def eventic(migrated_url: str) -> Iterator[str]:
+    """Records connected to a database of the test's own; gives its URL."""
+    Eventic.init(name="tests", database_url=migrated_url)
+    yield migrated_url
+    Eventic.shutdown()
