@@ -115,7 +115,7 @@ def normalise_url(url: str) -> str:
 
 
 def libpq_url(url: str) -> str:
-    """Rewrite a Postgres URL to the `postgresql://...` that libpq, psycopg and DBOS read; refuses as `normalise_url`."""
+    """Rewrite a Postgres URL to the `postgresql://...` that libpq, psycopg and DBOS read; refuse others."""
     return "postgresql://" + normalise_url(url).partition("://")[2]
 
 

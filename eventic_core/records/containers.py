@@ -118,6 +118,9 @@ class GuardedSet(_Guarded, set[Any]):
     def __reduce_ex__(self, _: Any) -> tuple[Any, ...]:  # noqa: ANN401 - the pickle protocol
         return set, (set(self),)
 
+    def __repr__(self) -> str:
+        return repr(set(self))
+
 
 def guard(value: Any, owner: Owner) -> Any:  # noqa: ANN401 - any field value
     """Give `value` with every list, dict and set in it (also nested) replaced by a guarded copy owned by `owner`."""

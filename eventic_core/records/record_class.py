@@ -9,10 +9,13 @@ import dataclasses
 import re
 import weakref
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, dataclass_transform, get_args
+from typing import TYPE_CHECKING, Any, Literal, dataclass_transform, get_args, get_origin
 
 from pydantic import BaseModel, Field, PrivateAttr, SecretBytes, SecretStr
-from pydantic._internal._model_construction import ModelMetaclass  # the only door to a metaclass of one's own
+
+# The only door to a metaclass of one's own; a test guards each name.
+from pydantic._internal._model_construction import ModelMetaclass, build_lenient_weakvaluedict
+from pydantic._internal._typing_extra import parent_frame_namespace
 from pydantic_core import core_schema, to_json
 
 from eventic_core.errors import DuplicateRegistration, InvalidRecordClass
@@ -152,6 +155,10 @@ class RecordMeta(ModelMetaclass):
             return cls
         _refuse_init(name, bases, namespace)
         namespace = {**namespace, **wrap_methods(namespace, _mixin_methods(bases))}
+        if kwargs.setdefault("__pydantic_reset_parent_namespace__", True):
+            # Pydantic would look for local types in this frame instead of the one that holds the class statement.
+            namespace["__pydantic_parent_namespace__"] = build_lenient_weakvaluedict(parent_frame_namespace())
+            kwargs["__pydantic_reset_parent_namespace__"] = False
         inherited = parents[0].__eventic__
         cls = super().__new__(mcs, name, bases, namespace, **kwargs)
         if generic is not None:
@@ -263,6 +270,8 @@ def _unstorable(annotation: Any) -> str | None:  # noqa: ANN401 - any annotation
             return "a secret is stored masked. Keep it in a secret store and its name in the record."
         if issubclass(annotation, BaseModel):
             return next(filter(None, (_unstorable(info.annotation) for info in annotation.model_fields.values())), None)
+    if getattr(get_origin(annotation), "__eventic_ref__", False):
+        return None
     return next(filter(None, map(_unstorable, get_args(annotation))), None)
 
 

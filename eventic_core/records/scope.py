@@ -96,20 +96,23 @@ class Scope:
         Raises:
             ChangedOutsideScope: It was changed in place before, where nobody would store it.
         """
-        if record.id not in self._pending:
-            if record.is_stored:
-                state.refuse_drift(record)
-            self.adopt(record)
+        self.adopt(record)
+        if record.id not in self._pending and record.is_stored:
+            state.refuse_drift(record)
         frame = self._frames[-1]
         pending = self._pending.get(record.id)
         if record.id not in frame.before:
             frame.before[record.id] = (state.snapshot(record), replace(pending) if pending else None)
         if pending is None:
-            origin = current_origin()
-            reason = frame.reason or origin.reason or frame.default_reason
-            pending = self._pending[record.id] = _Pending(record, reason)
+            pending = self._pending[record.id] = _Pending(record, self._reason())
         for name, value in kind.items():
             setattr(pending, name, value)
+
+    def _reason(self) -> str | None:
+        """The innermost reason given, else `acting`'s, else the innermost default."""
+        explicit = next((frame.reason for frame in reversed(self._frames) if frame.reason), None)
+        default = next((frame.default_reason for frame in reversed(self._frames) if frame.default_reason), None)
+        return explicit or current_origin().reason or default
 
     def find(self, record_id: UUID) -> Record | None:
         """Give the scope's own object for an id, if it has one."""

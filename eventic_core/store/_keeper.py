@@ -28,7 +28,7 @@ if sys.platform != "win32":
 PORT = 5432  # only names the socket; the server never listens on TCP
 SOCKET_NAME = f".s.PGSQL.{PORT}"
 STOP_SECONDS = 30.0  # a fast shutdown that takes longer becomes an immediate one
-SOCKET_ROOT = Path("/tmp")  # not tempfile's: processes with another TMPDIR must find the same socket
+SOCKET_ROOT = Path("/tmp")  # noqa: S108 - not tempfile's: processes with another TMPDIR must find the same socket
 SOCKET_PATH_BYTES = 100  # the kernel's limit is 104 on macOS, 108 on Linux
 POLL_SECONDS = 0.02
 RESTART_SECONDS = 0.5  # between the death of a server and the next one, so that a crash loop stays cheap
@@ -281,7 +281,7 @@ def main() -> int:
         os._exit(0)
     try:
         _Keeper(Server(*json.loads(sys.argv[1])), int(sys.argv[2])).run()
-    except Exception:  # the log is the only place where anybody can read it
+    except Exception:  # noqa: BLE001 - the log is the only place where anybody can read it
         traceback.print_exc()
         return 1
     return 0

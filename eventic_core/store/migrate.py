@@ -152,20 +152,23 @@ def autogenerate_differences(connection: sa.Connection) -> list[Any]:
 
     Indexes that are declared by record classes are left out.
     """
+    options = {
+        "include_schemas": True,
+        "include_name": _is_ours,
+        "compare_type": True,
+        "compare_server_default": True,
+        "version_table": VERSION_TABLE,
+        "version_table_schema": SCHEMA,
+    }
+    dialect: Any = connection.dialect
     # Without a name for xid8 SQLAlchemy warns and compares nothing.
-    connection.dialect.ischema_names = {**connection.dialect.ischema_names, "xid8": TransactionId}  # type: ignore[attr-defined]
-    context = MigrationContext.configure(
-        connection,
-        opts={
-            "include_schemas": True,
-            "include_name": _is_ours,
-            "compare_type": True,
-            "compare_server_default": True,
-            "version_table": VERSION_TABLE,
-            "version_table_schema": SCHEMA,
-        },
-    )
-    return list(compare_metadata(context, metadata))
+    dialect.ischema_names = {**dialect.ischema_names, "xid8": TransactionId}
+    # Alembic forgets the name of the default schema, which is ours for a user called eventic.
+    default, dialect.default_schema_name = dialect.default_schema_name, ""
+    try:
+        return list(compare_metadata(MigrationContext.configure(connection, opts=options), metadata))
+    finally:
+        dialect.default_schema_name = default
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Migrations and declared indexes, on a real and empty Postgres: up, down, side by side, offline, and what they forbid."""
+"""Migrations and declared indexes on a real Postgres: up, down, side by side, offline, and what they forbid."""
 
 from __future__ import annotations
 
@@ -54,7 +54,6 @@ def migrated(engine: sa.Engine) -> sa.Engine:
 
 @pytest.fixture
 def session(migrated: sa.Engine, database_url: str) -> Iterator[psycopg.Connection[Any]]:
-    assert migrated
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute(INSERT, [uuid4()])
         yield connection
@@ -63,13 +62,14 @@ def session(migrated: sa.Engine, database_url: str) -> Iterator[psycopg.Connecti
 def _structure(engine: sa.Engine) -> dict[str, list[Any]]:
     """Read everything that defines schema eventic, except the version table."""
     queries = {
-        "columns": "select table_name, column_name, ordinal_position, data_type, is_nullable, column_default, is_identity"
-        " from information_schema.columns where table_schema = 'eventic' and table_name <> 'alembic_version'",
-        "indexes": "select indexname, indexdef from pg_indexes where schemaname = 'eventic' and tablename <> 'alembic_version'",
+        "columns": "select table_name, column_name, ordinal_position, data_type, is_nullable,"
+        " column_default, is_identity from information_schema.columns where table_schema = 'eventic' and table_name <> 'alembic_version'",
+        "indexes": "select indexname, indexdef from pg_indexes"
+        " where schemaname = 'eventic' and tablename <> 'alembic_version'",
         "constraints": "select conname, pg_get_constraintdef(oid) from pg_constraint"
-        " where connamespace = to_regnamespace('eventic') and conname <> 'alembic_version_pkc'",
-        "comments": "select c.relname, d.objsubid, d.description from pg_description d join pg_class c on c.oid = d.objoid"
-        " where c.relnamespace = to_regnamespace('eventic')",
+        " where connamespace = to_regnamespace('eventic') and conrelid is distinct from to_regclass('eventic.alembic_version')",
+        "comments": "select c.relname, d.objsubid, d.description from pg_description d"
+        " join pg_class c on c.oid = d.objoid where c.relnamespace = to_regnamespace('eventic')",
         "triggers": "select tgname, pg_get_triggerdef(oid) from pg_trigger where tgname like 'records%'",
         "functions": "select proname, prosrc from pg_proc where pronamespace = to_regnamespace('eventic')",
     }
@@ -106,6 +106,18 @@ def test_autogenerate_sees_a_missing_index_and_a_foreign_column(migrated: sa.Eng
         connection.execute(sa.text("alter table eventic.records add column extra text"))
         kinds = {difference[0] for difference in autogenerate_differences(connection)}
     assert kinds == {"add_index", "remove_column"}
+
+
+def test_a_user_named_like_the_schema_sees_no_differences(migrated: sa.Engine, database_url: str) -> None:
+    with migrated.connect() as connection:
+        assert autogenerate_differences(connection) == []
+    separator = "&" if "?" in database_url else "?"
+    with open_engine(f"{database_url}{separator}options=-csearch_path%3Deventic,public") as theirs:
+        upgrade(theirs)
+        with theirs.connect() as connection:
+            assert connection.dialect.default_schema_name == "eventic"
+            assert autogenerate_differences(connection) == []
+            assert connection.dialect.default_schema_name == "eventic"
 
 
 def test_downgrade_drops_all_and_upgrade_builds_it_again(migrated: sa.Engine) -> None:
@@ -219,16 +231,18 @@ def test_a_database_newer_than_the_code_is_refused(migrated: sa.Engine) -> None:
 
 def test_an_unknown_revision_is_refused(migrated: sa.Engine, database_url: str) -> None:
     for act in (upgrade, downgrade):
-        with pytest.raises(ConfigurationError, match="'nonsense'.*0001, head and base"):
+        with pytest.raises(ConfigurationError, match=r"'nonsense'.*0001, head and base"):
             act(migrated, "nonsense")
     with pytest.raises(ConfigurationError, match="'nonsense'"):
         sql_script(database_url, "nonsense")
 
 
 def test_a_server_that_does_not_answer_is_named_without_its_password() -> None:
-    with open_engine("postgresql://me:hunter2@127.0.0.1:1/db") as engine:
-        with pytest.raises(StoreUnavailable, match=r"me:\*\*\*@127") as caught:
-            upgrade(engine)
+    with (
+        open_engine("postgresql://me:hunter2@127.0.0.1:1/db") as engine,
+        pytest.raises(StoreUnavailable, match=r"me:\*\*\*@127") as caught,
+    ):
+        upgrade(engine)
     assert "hunter2" not in str(caught.value)
 
 
@@ -242,7 +256,7 @@ def test_importing_and_upgrading_configures_no_logging(engine: sa.Engine) -> Non
 def test_no_column_of_a_version_can_be_changed(session: psycopg.Connection[Any], column: str) -> None:
     expression = "default" if column == "position" else f'"{column}"'
     with pytest.raises(psycopg.errors.RestrictViolation, match="immutable: version 0 of record"):
-        session.execute(f'update eventic.records set "{column}" = {expression}')  # type: ignore[arg-type]
+        session.execute(f'update eventic.records set "{column}" = {expression}')
 
 
 def test_a_version_is_superseded_once(session: psycopg.Connection[Any]) -> None:
@@ -251,7 +265,7 @@ def test_a_version_is_superseded_once(session: psycopg.Connection[Any]) -> None:
     session.execute("update eventic.records set superseded_at = clock_timestamp()")
     for value in ("clock_timestamp()", "null", "superseded_at"):
         with pytest.raises(psycopg.errors.RestrictViolation):
-            session.execute(f"update eventic.records set superseded_at = {value}")  # type: ignore[arg-type]
+            session.execute(f"update eventic.records set superseded_at = {value}")
 
 
 @pytest.mark.parametrize("statement", ["delete from eventic.records", "truncate eventic.records"])
@@ -314,7 +328,6 @@ def test_index_names_are_quoted_short_and_unambiguous(session: psycopg.Connectio
     assert all(len(name.encode()) <= 63 for name in long)
     assert create_index(migrated, "Ö" * 40, "x" * 30)
     assert not create_index(migrated, "Ö" * 40, "x" * 30)
-    assert session
 
 
 def test_a_build_on_missing_tables_is_refused(engine: sa.Engine) -> None:

@@ -62,7 +62,7 @@ def test_arguments_win_over_variables_and_variables_over_the_file(monkeypatch: p
 
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
-        Settings().name = "other"  # type: ignore[misc]
+        Settings().name = "other"
 
 
 @pytest.mark.parametrize("in_file", [True, False])

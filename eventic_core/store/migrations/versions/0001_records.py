@@ -29,7 +29,8 @@ create function {SCHEMA}.records_guard() returns trigger language plpgsql as $$
 begin
     if tg_op = 'UPDATE' then
         raise exception using errcode = 'restrict_violation', schema = 'eventic', table = 'records',
-            message = 'eventic.records is immutable: version ' || old.version || ' of record ' || old.id || ' cannot be changed',
+            message = 'eventic.records is immutable: version ' || old.version || ' of record ' || old.id
+                || ' cannot be changed',
             hint = 'Only superseded_at may be set, once. Write a new version instead.';
     end if;
     raise exception using errcode = 'restrict_violation', schema = 'eventic', table = 'records',

