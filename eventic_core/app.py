@@ -38,14 +38,14 @@ class _Transaction(edit_scope):
         if inspect.iscoroutinefunction(function):
 
             @functools.wraps(function)
-            async def call_async(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the user's own signature
+            async def call_async(*args: Any, **kwargs: Any) -> Any:
                 async with edit_scope(default_reason=name):
                     return await function(*args, **kwargs)
 
             return call_async  # type: ignore[return-value]
 
         @functools.wraps(function)
-        def call(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the user's own signature
+        def call(*args: Any, **kwargs: Any) -> Any:
             with edit_scope(default_reason=name, call=f"{name}()", instead="an async function"):
                 return function(*args, **kwargs)
 
@@ -67,7 +67,7 @@ class Eventic:
         raise ConfigurationError(message)
 
     @classmethod
-    def init(cls, *, name: str = "eventic", database_url: str | None = None, **settings: Any) -> None:  # noqa: ANN401
+    def init(cls, *, name: str = "eventic", database_url: str | None = None, **settings: Any) -> None:
         """Connect to the database, bring its tables up to date and make records use it.
 
         Again with the same database it does nothing.
@@ -85,7 +85,7 @@ class Eventic:
             EvolutionError: Stored versions of a defined class cannot be read.
         """
         wanted = Settings(name=slug(name), database_url=database_url, **settings)
-        from eventic_core import store  # noqa: PLC0415 - what `import eventic_core` must not load
+        from eventic_core import store
 
         url, where = store.database_url(wanted)
         if cls._store is not None:
@@ -109,7 +109,7 @@ class Eventic:
     @classmethod
     def shutdown(cls) -> None:
         """Disconnect; harmless when not connected. Records cannot be stored or read until the next `init`."""
-        from eventic_core import store  # noqa: PLC0415 - what `import eventic_core` must not load
+        from eventic_core import store
 
         connected, cls._store, cls._settings, cls._url, cls._where = cls._store, None, None, None, "not connected"
         install(None)

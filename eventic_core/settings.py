@@ -38,9 +38,8 @@ _NO_PORT = re.compile(r"(?<=://)([^:/?#]*):(?!\d{1,5}(?:[/?]|$)).*", re.DOTALL) 
 _SECRET_PARAMETER = re.compile(r"((?:^|[?&\s])(?:ssl)?password\s*=)[^&#]*", re.IGNORECASE)
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 _NAME_MIN, _NAME_MAX = 3, 256
-LogLevel = Annotated[
-    Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(lambda v: str(v).upper())
-]
+_UPPER = BeforeValidator(lambda value: str(value).upper())
+LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], _UPPER]
 
 
 class Settings(BaseSettings):
@@ -89,9 +88,6 @@ def resolve_database_url(argument: str | None = None) -> tuple[str | None, str]:
 
     Returns:
         What `normalise_url` gives, `"embedded"` or `None`; and the place, `"nowhere"` for `None`.
-
-    Raises:
-        ConfigurationError: The URL found is not one of Postgres, or dbos-config.yaml cannot be read.
     """
     environment = _environment()
     for place, value in [("argument", argument), *((name, environment.get(name)) for name in _URL_VARIABLES)]:

@@ -79,6 +79,6 @@ async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs)
         raise
 
 
-def task_label(task: Task) -> Any:  # noqa: ANN401 - for messages only
+def task_label(task: Task) -> Any:
     """Name a task in a message."""
     return f"thread {task[0]}" + (f", task {task[1]:#x}" if task[1] else "")

@@ -40,16 +40,14 @@ def _appends(
     origin = current_origin()
     reason = origin.reason or "create_many"
     number = 0
-    for number, row in enumerate(rows, start=1):  # noqa: B007 - the last number is reported below
+    for number, row in enumerate(rows, start=1):
         try:
             draft = _draft(cls, row)
-            append = state.next_version(
-                draft, origin, reason=reason, delete=False, restore=False, max_bytes=max_bytes
-            )
+            append = state.next_version(draft, origin, reason=reason, delete=False, restore=False, max_bytes=max_bytes)
         except InvalidRecord as error:
             message = f"Row {number}: {error.message}"
             raise InvalidRecord(message, errors=[{**e, "row": number} for e in error.errors]) from error
-        assert append is not None  # noqa: S101 - a draft always has a version to write
+        assert append is not None
         yield append
         if progress is not None and number % _PROGRESS_ROWS == 0:
             progress(number)
@@ -57,9 +55,9 @@ def _appends(
         progress(number)
 
 
-def _draft(cls: type[R], row: Any) -> R:  # noqa: ANN401 - a user's row
+def _draft(cls: type[R], row: Any) -> R:
     if isinstance(row, Mapping):
-        return cls._new(dict(row))  # noqa: SLF001 - the same package
+        return cls._new(dict(row))
     if isinstance(row, cls) and not row.is_stored:
         return row
     message = f"{row!r:.80} is neither a mapping of {cls.__name__}'s fields nor a draft of it. Nothing was stored."

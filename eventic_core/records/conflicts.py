@@ -15,7 +15,7 @@ from eventic_core.records import documents, state
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from eventic_core.records.port import StoredVersion, Store, Transaction
+    from eventic_core.records.port import Store, StoredVersion, Transaction
     from eventic_core.records.record import Record
 
 _LISTED_VERSIONS = 10
@@ -84,6 +84,4 @@ def _conflict(
         fields = documents.changed_fields(documents.load(before.data), documents.load(after.data))
         what = ("deleted",) if after.stamp.tombstone else fields
         changed.append((after.version, after.stamp.actor, after.stamp.reason, what))
-    return VersionConflict(
-        record.__eventic__.class_type, record.id, expected=expected, actual=actual, changed=changed
-    )
+    return VersionConflict(record.__eventic__.class_type, record.id, expected=expected, actual=actual, changed=changed)

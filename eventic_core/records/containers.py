@@ -38,12 +38,12 @@ class _Guarded:
                 "lost. Keep the record in a variable and change it inside `with record.edit():`."
             )
             raise ChangedOutsideScope(message)
-        owner._before_change()  # noqa: SLF001 - the owner's side of this module's protocol
+        owner._before_change()
 
 
 def _asking(method: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(method)
-    def call(self: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - any container method
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         self._ask()
         return method(self, *args, **kwargs)
 
@@ -81,7 +81,7 @@ class GuardedList(_Guarded, list[Any]):
 
     __slots__ = ("_owner",)
 
-    def __reduce_ex__(self, _: Any) -> tuple[Any, ...]:  # noqa: ANN401 - the pickle protocol
+    def __reduce_ex__(self, _: Any) -> tuple[Any, ...]:
         return list, (list(self),)
 
 
@@ -91,7 +91,7 @@ class GuardedDict(_Guarded, dict[Any, Any]):
 
     __slots__ = ("_owner",)
 
-    def __reduce_ex__(self, _: Any) -> tuple[Any, ...]:  # noqa: ANN401 - the pickle protocol
+    def __reduce_ex__(self, _: Any) -> tuple[Any, ...]:
         return dict, (dict(self),)
 
 
@@ -115,19 +115,19 @@ class GuardedSet(_Guarded, set[Any]):
 
     __slots__ = ("_owner",)
 
-    def __reduce_ex__(self, _: Any) -> tuple[Any, ...]:  # noqa: ANN401 - the pickle protocol
+    def __reduce_ex__(self, _: Any) -> tuple[Any, ...]:
         return set, (set(self),)
 
     def __repr__(self) -> str:
         return repr(set(self))
 
 
-def guard(value: Any, owner: Owner) -> Any:  # noqa: ANN401 - any field value
+def guard(value: Any, owner: Owner) -> Any:
     """Give `value` with every list, dict and set in it (also nested) replaced by a guarded copy owned by `owner`."""
     return _guard(value, weakref.ref(owner))
 
 
-def _guard(value: Any, owner: weakref.ref[Any]) -> Any:  # noqa: ANN401 - any field value
+def _guard(value: Any, owner: weakref.ref[Any]) -> Any:
     guarded: Any
     if isinstance(value, list):
         guarded = GuardedList(_guard(item, owner) for item in value)
@@ -140,11 +140,11 @@ def _guard(value: Any, owner: weakref.ref[Any]) -> Any:  # noqa: ANN401 - any fi
         return tuple(_guard(item, owner) for item in value)
     else:
         return value
-    guarded._owner = owner  # noqa: SLF001 - set once, here
+    guarded._owner = owner
     return guarded
 
 
-def plain(value: Any) -> Any:  # noqa: ANN401 - any field value
+def plain(value: Any) -> Any:
     """Give a copy with ordinary lists, dicts and sets, also nested; other values are shared."""
     if isinstance(value, list):
         return [plain(item) for item in value]

@@ -66,7 +66,7 @@ def compare(before: tuple[int, dict[str, Any]], after: tuple[int, dict[str, Any]
     return Diff(old_version, new_version, changes, tuple(patch))
 
 
-def _value(document: dict[str, Any], name: str) -> Any:  # noqa: ANN401 - any JSON value
+def _value(document: dict[str, Any], name: str) -> Any:
     if name.startswith("properties."):
         return (document.get("properties") or {}).get(name.removeprefix("properties."), ABSENT)
     return document.get(name, ABSENT)

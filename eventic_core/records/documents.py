@@ -44,7 +44,7 @@ def dump(model: BaseModel, *, max_bytes: int) -> bytes:
     return data
 
 
-def _refuse_unstorable(name: str, values: Any) -> None:  # noqa: ANN401 - any JSON value
+def _refuse_unstorable(name: str, values: Any) -> None:
     for path, leaf in leaves(values):
         if isinstance(leaf, float) and not -1e400 < leaf < 1e400:
             message = f"{name}.{path} is {leaf!r}, which JSON cannot hold. {_REMEDY}"
@@ -54,7 +54,7 @@ def _refuse_unstorable(name: str, values: Any) -> None:  # noqa: ANN401 - any JS
             raise InvalidRecord(message)
 
 
-def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:  # noqa: ANN401 - any JSON value
+def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """Walk the scalars of a JSON value with their dotted paths; the keys of objects are scalars too."""
     if isinstance(value, dict):
         for key, inner in value.items():
@@ -86,7 +86,7 @@ def _differ(before: dict[str, Any], after: dict[str, Any], name: str) -> bool:
     return (name in before) != (name in after) or not same_value(before.get(name), after.get(name))
 
 
-def same_value(one: Any, other: Any) -> bool:  # noqa: ANN401 - any JSON value
+def same_value(one: Any, other: Any) -> bool:
     """Tell whether two JSON values are equal as Postgres sees them: `1` is `1.0`, but not `true`."""
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(same_value(one[key], other[key]) for key in one)

@@ -42,7 +42,7 @@ class Fields:
         return [*self._cls.model_fields, *_COLUMNS]
 
 
-def expression(cls: Any, name: str) -> FieldExpression:  # noqa: ANN401 - a record class
+def expression(cls: Any, name: str) -> FieldExpression:
     """Give the expression for a field of a class.
 
     Raises:
@@ -57,12 +57,12 @@ def expression(cls: Any, name: str) -> FieldExpression:  # noqa: ANN401 - a reco
     return FieldExpression(cls.__name__, Path((name,), kind_of(info.annotation)), info.annotation)
 
 
-def property_expression(cls: Any, name: str) -> FieldExpression:  # noqa: ANN401 - a record class
+def property_expression(cls: Any, name: str) -> FieldExpression:
     """Give the expression for a property."""
     return FieldExpression(cls.__name__, Path(("properties", name), Kind.JSON), Any)
 
 
-def kind_of(annotation: Any) -> Kind:  # noqa: ANN401 - any annotation
+def kind_of(annotation: Any) -> Kind:
     """Say how values of an annotation compare."""
     annotation = _bare(annotation)
     if not isinstance(annotation, type):
@@ -79,7 +79,7 @@ def kind_of(annotation: Any) -> Kind:  # noqa: ANN401 - any annotation
     return next((kind for base, kind in kinds.items() if issubclass(annotation, base)), Kind.JSON)
 
 
-def _bare(annotation: Any) -> Any:  # noqa: ANN401 - any annotation
+def _bare(annotation: Any) -> Any:
     if get_origin(annotation) is Annotated:
         return _bare(get_args(annotation)[0])
     if get_origin(annotation) in (Union, UnionType):
@@ -90,7 +90,7 @@ def _bare(annotation: Any) -> Any:  # noqa: ANN401 - any annotation
 
 
 @functools.lru_cache(maxsize=1024)
-def _adapter(annotation: Any) -> TypeAdapter[Any]:  # noqa: ANN401 - any annotation
+def _adapter(annotation: Any) -> TypeAdapter[Any]:
     return TypeAdapter(annotation)
 
 
@@ -100,7 +100,7 @@ class FieldExpression:
     __slots__ = ("_annotation", "_owner", "_path", "_reverse")
     __hash__ = None  # type: ignore[assignment]
 
-    def __init__(self, owner: str, path: Path, annotation: Any, *, reverse: bool = False) -> None:  # noqa: ANN401
+    def __init__(self, owner: str, path: Path, annotation: Any, *, reverse: bool = False) -> None:
         self._owner = owner
         self._path = path
         self._annotation = annotation
@@ -127,23 +127,23 @@ class FieldExpression:
     def __ne__(self, other: object) -> Filter:  # type: ignore[override]
         return ~self._compare(Operator.EQ, self._encode(other))
 
-    def __lt__(self, other: Any) -> Filter:  # noqa: ANN401 - any comparable value
+    def __lt__(self, other: Any) -> Filter:
         return self._compare(Operator.LT, self._ordered(other))
 
-    def __le__(self, other: Any) -> Filter:  # noqa: ANN401 - any comparable value
+    def __le__(self, other: Any) -> Filter:
         return self._compare(Operator.LE, self._ordered(other))
 
-    def __gt__(self, other: Any) -> Filter:  # noqa: ANN401 - any comparable value
+    def __gt__(self, other: Any) -> Filter:
         return self._compare(Operator.GT, self._ordered(other))
 
-    def __ge__(self, other: Any) -> Filter:  # noqa: ANN401 - any comparable value
+    def __ge__(self, other: Any) -> Filter:
         return self._compare(Operator.GE, self._ordered(other))
 
     def in_(self, values: Iterable[Any]) -> Filter:
         """Match any of the values; an empty iterable matches nothing."""
         return self._compare(Operator.IN, [self._encode(value) for value in values])
 
-    def contains(self, value: Any) -> Filter:  # noqa: ANN401 - text, or an element
+    def contains(self, value: Any) -> Filter:
         """Match texts that contain `value`, lists and sets that hold it, objects that hold its pairs."""
         if self._path.kind is Kind.TEXT and not isinstance(value, str):
             message = f"{self._label}.contains({value!r}): give text."
@@ -179,10 +179,10 @@ class FieldExpression:
     def _label(self) -> str:
         return f"{self._owner}.{'.'.join(self._path.keys)}"
 
-    def _compare(self, operator: Operator, value: Any) -> Filter:  # noqa: ANN401 - JSON data
+    def _compare(self, operator: Operator, value: Any) -> Filter:
         return Comparison(self._path, operator, value)
 
-    def _encode(self, value: Any) -> Any:  # noqa: ANN401 - any value
+    def _encode(self, value: Any) -> Any:
         if value is None:
             return None
         adapter = _adapter(self._annotation)
@@ -192,13 +192,13 @@ class FieldExpression:
             message = f"{self._label} cannot be compared with {value!r}: its values are {self._annotation!r}."
             raise InvalidFilter(message) from error
 
-    def _ordered(self, value: Any) -> Any:  # noqa: ANN401 - any value
+    def _ordered(self, value: Any) -> Any:
         if value is None:
             message = f"{self._label}: nothing is smaller or greater than None. Compare with == None."
             raise InvalidFilter(message)
         return self._encode(value)
 
-    def _jsonable(self, value: Any) -> Any:  # noqa: ANN401 - any value
+    def _jsonable(self, value: Any) -> Any:
         try:
             return to_jsonable_python(value)
         except PydanticSerializationError as error:
@@ -215,4 +215,4 @@ def order_of(value: object) -> Order:
     if not isinstance(value, FieldExpression):
         message = f"order_by takes fields such as Todo.fields.text, not {value!r}."
         raise InvalidFilter(message)
-    return Order(value._path, value._reverse)  # noqa: SLF001 - the same module
+    return Order(value._path, value._reverse)

@@ -85,7 +85,7 @@ def _wrap(function: Callable[..., Any]) -> Callable[..., Any]:
     name = function.__name__
 
     @functools.wraps(function)
-    def call(self: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - any method
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         left = 0 if in_scope() else retry
         while self.is_stored:
             try:
@@ -105,7 +105,7 @@ def _wrap_async(function: Callable[..., Any], retry: int) -> Callable[..., Any]:
     name = function.__name__
 
     @functools.wraps(function)
-    async def call(self: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - any method
+    async def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         left = 0 if in_scope() else retry
         while self.is_stored:
             try:

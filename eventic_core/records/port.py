@@ -75,7 +75,7 @@ class Cursor(NamedTuple):
     position: int = 0
 
 
-class StaleWrite(Exception):  # noqa: N818 - an outcome between store and scope, never shown to users
+class StaleWrite(Exception):
     """Some of the versions to append are not next in line; nothing was written."""
 
 
@@ -83,7 +83,7 @@ class Transaction(Protocol):
     """An open database transaction that appends and reads join."""
 
     @property
-    def connection(self) -> Any: ...  # noqa: ANN401 - a SQLAlchemy Connection, which this layer must not import
+    def connection(self) -> Any: ...
     def commit(self) -> None: ...
     def rollback(self) -> None: ...
     def savepoint(self) -> str: ...
@@ -100,7 +100,7 @@ class Store(Protocol):
 
     def begin(self) -> Transaction: ...
 
-    def join(self, session: Any) -> Transaction: ...  # noqa: ANN401 - a caller's Session or Connection
+    def join(self, session: Any) -> Transaction: ...
 
     def append(self, appends: Sequence[Append], tx: Transaction | None = None) -> list[Stamp]:
         """Write all versions or none, in one statement.

@@ -179,7 +179,7 @@ def changes(cls: type[R], after: Cursor, limit: int | None) -> Iterator[R]:
         rows = store.changes(family(cls), after, batch)
         for row in rows:
             record = to_object(cls, row)
-            assert record is not None  # noqa: S101 - the feed was asked for the family's types only
+            assert record is not None
             yield record
         if len(rows) < batch:
             return
@@ -213,7 +213,7 @@ class AsOf(Generic[R]):
         """Read the version that was current then, without blocking; see `hydrate`."""
         return await in_thread(self.hydrate, record_id)
 
-    def where(self, *filters: Filter, **equal: Any) -> Query[R]:  # noqa: ANN401 - any field's value
+    def where(self, *filters: Filter, **equal: Any) -> Query[R]:
         """Query the records as they were then."""
         return Query(self._cls, Selection(family(self._cls), moment=self._moment)).where(*filters, **equal)
 
@@ -231,7 +231,7 @@ class Query(Generic[R]):
         self._cls = cls
         self._selection = selection
 
-    def where(self, *filters: Filter, **equal: Any) -> Query[R]:  # noqa: ANN401 - any field's value
+    def where(self, *filters: Filter, **equal: Any) -> Query[R]:
         """Add conditions that must all hold; a keyword is a field's or else a property's value.
 
         Raises:
@@ -240,7 +240,9 @@ class Query(Generic[R]):
         parts = [self._selection.filter] if self._selection.filter is not None else []
         for given in filters:
             if not isinstance(given, Filter):
-                message = f"where({given!r}): give filters such as Todo.fields.done == True, or keywords."
+                message = (
+                    f"where({given!r}): that is not a filter. Give some such as Todo.fields.done == True, or keywords."
+                )
                 raise InvalidFilter(message)
             parts.append(given)
         for name, value in equal.items():
@@ -318,7 +320,7 @@ class Query(Generic[R]):
         """Read one keyset page without blocking the event loop; see `page`."""
         return await in_thread(self.page, size, after=after)
 
-    def _with(self, **changes: Any) -> Query[R]:  # noqa: ANN401 - fields of a selection
+    def _with(self, **changes: Any) -> Query[R]:
         return Query(self._cls, replace(self._selection, **changes))
 
     def _object(self, row: StoredVersion, *, keep: bool = True) -> R:
@@ -328,7 +330,7 @@ class Query(Generic[R]):
             if known is not None:
                 return known  # type: ignore[no-any-return]
         record = to_object(self._cls, row)
-        assert record is not None  # noqa: S101 - the store was asked for the family's types only
+        assert record is not None
         return in_current_scope(record) if keep and self._selection.moment is None else record
 
     def _encode(self, row: StoredVersion) -> str:

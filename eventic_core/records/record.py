@@ -10,14 +10,14 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, computed_field, field_validator
 
-from eventic_core.errors import ChangedOutsideScope, Invalid, InvalidRecord, RecordNotFound, VersionConflict
+from eventic_core.errors import ChangedOutsideScope, Invalid, InvalidRecord, VersionConflict
 from eventic_core.records import bulk, query, state
 from eventic_core.records.bag import Properties
 from eventic_core.records.blocking import in_thread, refuse_in_loop
 from eventic_core.records.containers import guard
 from eventic_core.records.diff import Diff, compare
 from eventic_core.records.filters import Filter, Selection
-from eventic_core.records.port import Cursor, current_store
+from eventic_core.records.port import Cursor
 from eventic_core.records.record_class import IDENTITY, RecordMeta, check_fields, family, sorted_sets
 from eventic_core.records.scope import current_scope, edit_scope
 
@@ -162,14 +162,14 @@ class Record(BaseModel, metaclass=RecordMeta):
         return record
 
     @classmethod
-    async def create_async(cls, **values: Any) -> Self:  # noqa: ANN401 - the fields, as in a call of the class
+    async def create_async(cls, **values: Any) -> Self:
         """Store version 0 without blocking the event loop; takes and raises what calling the class does."""
         async with edit_scope() as scope:
             record = cls._new(values)
             scope.enlist(record)
         return record
 
-    def __setattr__(self, name: str, value: Any) -> None:  # noqa: ANN401 - any field's value
+    def __setattr__(self, name: str, value: Any) -> None:
         if name.startswith("_"):
             super().__setattr__(name, value)
             return
@@ -195,7 +195,9 @@ class Record(BaseModel, metaclass=RecordMeta):
             message = f"{cls.__name__}.{name} cannot be removed: assign another value."
         else:
             fields = ", ".join(cls.model_fields)
-            message = f"{cls.__name__} has no field {name!r}; it has {fields}. Free-form values go into properties.add()."
+            message = (
+                f"{cls.__name__} has no field {name!r}; it has {fields}. Free-form values go into properties.add()."
+            )
         raise InvalidRecord(message)
 
     def _assign(self, values: dict[str, Any], call: str, instead: str) -> None:
@@ -218,7 +220,7 @@ class Record(BaseModel, metaclass=RecordMeta):
             )
             raise ChangedOutsideScope(message)
 
-    def update(self, **values: Any) -> None:  # noqa: ANN401 - any field's value
+    def update(self, **values: Any) -> None:
         """Assign several fields as one version; see assignment.
 
         Raises:
@@ -230,7 +232,7 @@ class Record(BaseModel, metaclass=RecordMeta):
                 self._refuse_name(name)
         self._assign(values, "update()", "record.update_async()")
 
-    async def update_async(self, **values: Any) -> None:  # noqa: ANN401 - any field's value
+    async def update_async(self, **values: Any) -> None:
         """Assign fields as one version without blocking the event loop; see `update`."""
         await in_thread(self.update, **values)
 
@@ -414,7 +416,7 @@ class Record(BaseModel, metaclass=RecordMeta):
         await in_thread(self.refresh)
 
     @classmethod
-    def where(cls, *filters: Filter, **equal: Any) -> Query[Self]:  # noqa: ANN401 - any field's value
+    def where(cls, *filters: Filter, **equal: Any) -> Query[Self]:
         """Query the current records of the class and its subclasses.
 
         Args:
@@ -549,7 +551,7 @@ class Record(BaseModel, metaclass=RecordMeta):
         return value
 
     @classmethod
-    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:  # noqa: ANN401
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         schema: CoreSchema = sorted_sets(handler(source))
         return schema
 
@@ -559,7 +561,7 @@ class Record(BaseModel, metaclass=RecordMeta):
             check_fields(cls)
 
 
-def _agreed(name: str, argument: Any, in_body: Any, kind: Callable[[Any], Any]) -> Any:  # noqa: ANN401 - id or version
+def _agreed(name: str, argument: Any, in_body: Any, kind: Callable[[Any], Any]) -> Any:
     given = [kind(value) for value in (argument, in_body) if value is not None]
     if not given:
         message = f"apply() needs to know the record's {name}: in the body, or as {name}=."

@@ -133,7 +133,7 @@ class RecordMeta(ModelMetaclass):
 
     __eventic__: Definition
 
-    def __new__(  # noqa: PLR0913 - one argument per class keyword
+    def __new__(
         mcs,
         name: str,
         bases: tuple[type[Any], ...],
@@ -145,8 +145,8 @@ class RecordMeta(ModelMetaclass):
         unique: Sequence[str | Sequence[str]] = (),
         indexes: Sequence[str] = (),
         merge: Literal["disjoint"] | None = None,
-        **kwargs: Any,  # noqa: ANN401 - Pydantic's own class keywords
-    ) -> Any:  # noqa: ANN401 - what type.__new__ returns
+        **kwargs: Any,
+    ) -> Any:
         parents = [base for base in bases if isinstance(base, RecordMeta)]
         generic = (kwargs.get("__pydantic_generic_metadata__") or {}).get("origin")
         if not parents:  # Record itself
@@ -184,14 +184,14 @@ class RecordMeta(ModelMetaclass):
         def __call__(cls, /, **values: Any) -> Any:
             return cls._create(values)
 
-    def draft(cls, values: dict[str, Any]) -> Any:  # noqa: ANN401 - an instance of cls
+    def draft(cls, values: dict[str, Any]) -> Any:
         """Validate values as a call of the class would, without storing anything."""
         return super().__call__(**values)
 
     @property
     def fields(cls) -> Fields:
         """The class's fields as expressions for `where` and `order_by`; properties as `fields.properties["name"]`."""
-        from eventic_core.records.fields import Fields  # noqa: PLC0415 - it needs this module
+        from eventic_core.records.fields import Fields
 
         return Fields(cls)
 
@@ -227,7 +227,7 @@ def _mixin_methods(bases: tuple[type[Any], ...]) -> dict[str, Any]:
     return methods
 
 
-def check_fields(cls: Any) -> None:  # noqa: ANN401 - a record class
+def check_fields(cls: Any) -> None:
     """Refuse fields that could not be stored whole, and keys or indexes of fields that do not exist.
 
     Raises:
@@ -258,12 +258,14 @@ def check_fields(cls: Any) -> None:  # noqa: ANN401 - a record class
     cls.__eventic__ = dataclasses.replace(definition, frozen=frozen)
 
 
-def _unstorable(annotation: Any) -> str | None:  # noqa: ANN401 - any annotation
+def _unstorable(annotation: Any) -> str | None:
     if isinstance(annotation, type):
         if isinstance(annotation, RecordMeta):
             return f"a field holds a reference to another record, not the record: write Ref[{annotation.__name__}]."
         if issubclass(annotation, BaseModel) and not annotation.model_config.get("frozen"):
-            return f'{annotation.__name__} must be frozen (model_config = ConfigDict(frozen=True)), or changes get lost.'
+            return (
+                f"{annotation.__name__} must be frozen (model_config = ConfigDict(frozen=True)), or changes get lost."
+            )
         if dataclasses.is_dataclass(annotation) and not annotation.__dataclass_params__.frozen:  # type: ignore[attr-defined]
             return f"{annotation.__name__} must be a frozen dataclass, or changes get lost."
         if issubclass(annotation, (SecretStr, SecretBytes)):
@@ -275,7 +277,7 @@ def _unstorable(annotation: Any) -> str | None:  # noqa: ANN401 - any annotation
     return next(filter(None, map(_unstorable, get_args(annotation))), None)
 
 
-def sorted_sets(schema: Any) -> Any:  # noqa: ANN401 - a core schema or part of one
+def sorted_sets(schema: Any) -> Any:
     """Make every set in a core schema serialise to JSON in one order, so that equal records give equal documents."""
     if isinstance(schema, dict):
         for value in schema.values():
@@ -288,5 +290,5 @@ def sorted_sets(schema: Any) -> Any:  # noqa: ANN401 - a core schema or part of 
     return schema
 
 
-def _sort(value: Any, handler: Callable[[Any], Any]) -> Any:  # noqa: ANN401 - any set
+def _sort(value: Any, handler: Callable[[Any], Any]) -> Any:
     return sorted(handler(value), key=to_json)

@@ -65,15 +65,13 @@ class Ref(Generic[T]):
         return hash((self.id, self.version))
 
     @classmethod
-    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:  # noqa: ANN401 - Pydantic's own signature
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
         target = next(iter(get_args(source)), None)
 
-        def parse(value: Any) -> Ref[Any]:  # noqa: ANN401 - whatever a user assigns
+        def parse(value: Any) -> Ref[Any]:
             return _parse(target, value)
 
-        return core_schema.no_info_plain_validator_function(
-            parse, serialization=core_schema.to_string_ser_schema()
-        )
+        return core_schema.no_info_plain_validator_function(parse, serialization=core_schema.to_string_ser_schema())
 
     @classmethod
     def __get_pydantic_json_schema__(
@@ -82,11 +80,11 @@ class Ref(Generic[T]):
         return {"type": "string", "format": "eventic-ref", "examples": ["<id>", "<id>@<version>"]}
 
 
-def _parse(target: Any, value: Any) -> Ref[Any]:  # noqa: ANN401 - whatever a user assigns
+def _parse(target: Any, value: Any) -> Ref[Any]:
     name = getattr(target, "__name__", "a record")
     if isinstance(value, Ref):
-        if value._cls is not None and isinstance(target, type) and not issubclass(value._cls, target):  # noqa: SLF001
-            message = f"the reference is to {value._cls.__name__}, the field takes {name}"  # noqa: SLF001
+        if value._cls is not None and isinstance(target, type) and not issubclass(value._cls, target):
+            message = f"the reference is to {value._cls.__name__}, the field takes {name}"
             raise ValueError(message)
         return Ref(value.id, version=value.version, cls=target)
     if hasattr(type(value), "__eventic__"):

@@ -133,7 +133,9 @@ def guard_containers(record: Record) -> None:
 
 def snapshot(record: Record) -> Snapshot:
     """Keep what the object is now; later in-place changes do not reach the copy."""
-    values = {name: plain(value) if isinstance(value, _CONTAINERS) else value for name, value in record.__dict__.items()}
+    values = {
+        name: plain(value) if isinstance(value, _CONTAINERS) else value for name, value in record.__dict__.items()
+    }
     return Snapshot(record, values, set(record.__pydantic_fields_set__), stored_of(record))
 
 
@@ -151,7 +153,9 @@ def shadow(record: R) -> R:
     """Give a draft with the same values, to validate a change on before it is swapped in."""
     cls = type(record)
     copy = cls.__new__(cls)
-    _set(copy, "__dict__", dict(record.__dict__))
+    # Only fields: a cached property computed from the old values must not survive a change.
+    values = record.__dict__
+    _set(copy, "__dict__", {name: values[name] for name in cls.__pydantic_fields__ if name in values})
     _set(copy, "__pydantic_fields_set__", set(record.__pydantic_fields_set__))
     _set(copy, "__pydantic_extra__", None)
     _set(copy, "__pydantic_private__", record.__pydantic_private__)
@@ -171,15 +175,29 @@ def assign(record: Record, values: dict[str, Any]) -> None:
             validator.validate_assignment(copy, name, plain(value), by_alias=False, by_name=True)
     except ValidationError as error:
         raise invalid(type(record).__name__, error, "These values do not fit") from error
+    except RecursionError as error:
+        raise _too_deep(record) from error
     adopt_values(record, copy)
+
+
+def _too_deep(record: Record) -> InvalidRecord:
+    name = type(record).__name__
+    return InvalidRecord(f"{name}: a value is nested too deeply, or contains itself. Nothing was stored.")
 
 
 def adopt_values(record: Record, source: Record) -> None:
     """Swap the values of `source`, a draft, into `record`."""
-    _set(record, "__dict__", source.__dict__)
-    _set(record, "__pydantic_fields_set__", source.__pydantic_fields_set__)
+    values = source.__dict__
     if stored_of(record) is not None:
-        guard_containers(record)
+        try:
+            values = {
+                name: guard(value, record) if isinstance(value, _CONTAINERS) else value
+                for name, value in values.items()
+            }
+        except RecursionError as error:
+            raise _too_deep(record) from error
+    _set(record, "__dict__", values)
+    _set(record, "__pydantic_fields_set__", source.__pydantic_fields_set__)
 
 
 def current_document(record: Record) -> dict[str, Any]:
@@ -312,5 +330,5 @@ def refuse_deleted(record: Record) -> None:
 def as_row(record: Record) -> StoredVersion:
     """Give the stored version the object is."""
     stored = record._stored
-    assert stored is not None  # noqa: S101 - callers ask only of stored records
+    assert stored is not None
     return StoredVersion(record.id, stored.version, record.__eventic__.class_type, stored.data, stored.stamp)

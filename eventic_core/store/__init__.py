@@ -34,10 +34,12 @@ def database_url(settings: Settings, *, default_embedded: bool = True) -> tuple[
         raise ConfigurationError(message)
     if named is not None and named != EMBEDDED:
         return named, f"named by {settings.database_source}"
-    from eventic_core.store.embedded import start_embedded  # noqa: PLC0415 - only who uses it needs the extra
+    from eventic_core.store.embedded import start_embedded
 
     server = start_embedded(settings.embedded_directory)
-    return server.url.replace("postgresql://", "postgresql+psycopg://", 1), f"embedded Postgres, data in {server.data_dir}"
+    return server.url.replace(
+        "postgresql://", "postgresql+psycopg://", 1
+    ), f"embedded Postgres, data in {server.data_dir}"
 
 
 def connect(settings: Settings, url: str) -> PostgresStore:

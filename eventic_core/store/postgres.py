@@ -60,7 +60,7 @@ class PostgresStore:
     def begin(self) -> PostgresTransaction:
         return PostgresTransaction.begin(self.database)
 
-    def join(self, session: Any) -> PostgresTransaction:  # noqa: ANN401 - a caller's Session or Connection
+    def join(self, session: Any) -> PostgresTransaction:
         return PostgresTransaction.join(self.database, session)
 
     # -- writing
@@ -187,7 +187,7 @@ class PostgresStore:
     def stream(self, selection: Selection, tx: PostgresTransaction | None = None) -> Iterator[StoredVersion]:
         own = self.begin() if tx is None else None
         transaction = tx or own
-        assert transaction is not None  # noqa: S101 - one of the two
+        assert transaction is not None
         try:
             with transaction.driver.cursor(f"eventic_stream_{id(selection):x}") as cursor:
                 cursor.itersize = _STREAM_ROWS

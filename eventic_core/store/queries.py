@@ -73,7 +73,7 @@ def _build(selection: Selection, what: str) -> Query:
     return Query(sql, parameters)
 
 
-def _page_value(selection: Selection, number: int, value: Any) -> Any:  # noqa: ANN401 - a sort value
+def _page_value(selection: Selection, number: int, value: Any) -> Any:
     is_json = number < len(selection.orders) and selection.orders[number].path.kind is Kind.JSON
     return to_json(value).decode() if is_json else value
 
@@ -110,13 +110,13 @@ def _shape(condition: Filter, values: list[Any]) -> Filter:
     raise InvalidFilter(message)
 
 
-def _nest(keys: tuple[str, ...], value: Any) -> Any:  # noqa: ANN401 - JSON data
+def _nest(keys: tuple[str, ...], value: Any) -> Any:
     for key in reversed(keys):
         value = {key: value}
     return value
 
 
-def _sent(path: Path, value: Any, *, force_json: bool = False) -> Any:  # noqa: ANN401 - JSON data
+def _sent(path: Path, value: Any, *, force_json: bool = False) -> Any:
     if force_json or path.kind is Kind.JSON:
         return to_json(value).decode()
     return value
@@ -202,7 +202,9 @@ def _parameter(path: Path, name: str) -> sa.ColumnElement[Any]:
     if path.kind is Kind.COLUMN:
         return sa.cast(sa.bindparam(name, None), _COLUMN_TYPES[path.keys[0]])
     types: dict[Kind, sa.types.TypeEngine[Any]] = {Kind.JSON: JSONB(), Kind.TEXT: sa.Text(), **_CASTS}
-    return sa.cast(sa.bindparam(name, None, type_=sa.Text() if path.kind in (Kind.JSON, Kind.TEXT) else None), types[path.kind])
+    return sa.cast(
+        sa.bindparam(name, None, type_=sa.Text() if path.kind in (Kind.JSON, Kind.TEXT) else None), types[path.kind]
+    )
 
 
 def _condition(condition: Filter) -> sa.ColumnElement[bool]:
@@ -226,7 +228,7 @@ def _comparison(condition: Comparison) -> sa.ColumnElement[bool]:
         case Operator.IN:
             return _in(path, slot, name)
         case Operator.CONTAINS if path.kind is Kind.TEXT:
-            return sa.func.strpos(_scalar(path), _parameter(path, name)) > 0
+            return sa.func.strpos(_scalar(path), _parameter(path, name)) > sa.literal_column("0")
         case Operator.CONTAINS:
             return _contains(path, name)
         case Operator.STARTS_WITH:
@@ -257,12 +259,18 @@ def _equal(path: Path, slot: _Slot, name: str) -> sa.ColumnElement[bool]:
         return _scalar(path).is_(None)
     if path.kind in (Kind.JSON, Kind.TEXT, Kind.NUMBER) and slot.scalar:
         # Containment of the whole document, so that the index over it finds the rows.
-        return records.c.data.op("@>", return_type=sa.Boolean())(sa.cast(sa.bindparam(name, None, type_=sa.Text()), JSONB()))
+        return records.c.data.op("@>", return_type=sa.Boolean())(
+            sa.cast(sa.bindparam(name, None, type_=sa.Text()), JSONB())
+        )
     return _scalar(path) == _parameter(path, name)
 
 
 def _in(path: Path, slot: _Slot, name: str) -> sa.ColumnElement[bool]:
-    inner = _COLUMN_TYPES[path.keys[0]] if path.kind is Kind.COLUMN else {Kind.JSON: JSONB(), Kind.TEXT: sa.Text(), **_CASTS}[path.kind]
+    inner = (
+        _COLUMN_TYPES[path.keys[0]]
+        if path.kind is Kind.COLUMN
+        else {Kind.JSON: JSONB(), Kind.TEXT: sa.Text(), **_CASTS}[path.kind]
+    )
     found = _scalar(path) == sa.func.any(sa.cast(sa.bindparam(name, None), sa.ARRAY(inner)))
     return sa.or_(found, _scalar(path).is_(None)) if slot.null else found
 
@@ -273,7 +281,8 @@ def _contains(path: Path, name: str) -> sa.ColumnElement[bool]:
     part = given.op("#>>", return_type=sa.Text())(sa.cast(sa.literal("{}", literal_execute=True), sa.ARRAY(sa.Text())))
     is_text = sa.func.jsonb_typeof(value) == sa.literal("string", literal_execute=True)
     return sa.case(
-        (is_text, sa.func.strpos(text, part) > 0), else_=value.op("@>", return_type=sa.Boolean())(given)
+        (is_text, sa.func.strpos(text, part) > sa.literal_column("0")),
+        else_=value.op("@>", return_type=sa.Boolean())(given),
     )
 
 
@@ -302,5 +311,3 @@ def _after(selection: Selection, nulls: list[bool]) -> sa.ColumnElement[bool]:
     for later, equal in reversed(parts):
         condition = sa.or_(later, sa.and_(equal, condition))
     return condition
-
-

@@ -44,7 +44,7 @@ class PostgresTransaction:
         return cls(database, database.persist(connect), owned=True)
 
     @classmethod
-    def join(cls, database: Database, session: Any) -> PostgresTransaction:  # noqa: ANN401 - Session or Connection
+    def join(cls, database: Database, session: Any) -> PostgresTransaction:
         """Use the caller's Session or Connection, which must be in a transaction that the caller ends.
 
         Raises:
@@ -71,7 +71,7 @@ class PostgresTransaction:
         """Run one reading statement in the transaction."""
         return self.run(lambda: self.driver.execute(sql, parameters).fetchall())
 
-    def run(self, work: Callable[[], Any]) -> Any:  # noqa: ANN401 - whatever the work gives
+    def run(self, work: Callable[[], Any]) -> Any:
         """Do work on the connection; a lost one is an error, because the transaction is lost with it.
 
         Raises:

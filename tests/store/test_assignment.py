@@ -268,7 +268,11 @@ def test_properties_add_and_remove_are_versions() -> None:
     bag = item.properties
     bag.add(status="open", owner={"name": "Ada"})
     bag.remove("status", "never there")
-    assert (item.version, item.properties.list(), bag.list()) == (2, {"owner": {"name": "Ada"}}, {"owner": {"name": "Ada"}})
+    assert (item.version, item.properties.list(), bag.list()) == (
+        2,
+        {"owner": {"name": "Ada"}},
+        {"owner": {"name": "Ada"}},
+    )
     bag.add(owner={"name": "Ada"})
     assert item.version == 2
 

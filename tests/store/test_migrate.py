@@ -63,11 +63,13 @@ def _structure(engine: sa.Engine) -> dict[str, list[Any]]:
     """Read everything that defines schema eventic, except the version table."""
     queries = {
         "columns": "select table_name, column_name, ordinal_position, data_type, is_nullable,"
-        " column_default, is_identity from information_schema.columns where table_schema = 'eventic' and table_name <> 'alembic_version'",
+        " column_default, is_identity from information_schema.columns"
+        " where table_schema = 'eventic' and table_name <> 'alembic_version'",
         "indexes": "select indexname, indexdef from pg_indexes"
         " where schemaname = 'eventic' and tablename <> 'alembic_version'",
         "constraints": "select conname, pg_get_constraintdef(oid) from pg_constraint"
-        " where connamespace = to_regnamespace('eventic') and conrelid is distinct from to_regclass('eventic.alembic_version')",
+        " where connamespace = to_regnamespace('eventic') and"
+        " conrelid is distinct from to_regclass('eventic.alembic_version')",
         "comments": "select c.relname, d.objsubid, d.description from pg_description d"
         " join pg_class c on c.oid = d.objoid where c.relnamespace = to_regnamespace('eventic')",
         "triggers": "select tgname, pg_get_triggerdef(oid) from pg_trigger where tgname like 'records%'",
