@@ -23,7 +23,7 @@
     ├─ StoreUnavailable          unavailable      503    3   Postgres does not answer
     └─ MigrationRequired         migration        503    3   the tables are older or newer than the code
 
-Each message says what happened, to which object, and what to do. Errors survive pickling, because they are checkpointed.
+Each message says what happened, to which object, and what to do. Errors survive pickling: they are checkpointed.
 This module knows nothing of the rest of the package.
 """
 
@@ -128,12 +128,12 @@ class VersionConflict(Conflict):
         self.actual = actual
         self.changed = tuple(changed)
         by = "".join(
-            f"; version {version} by {actor or 'unknown'} ({reason or 'no reason'}) changed {', '.join(fields) or 'nothing'}"
-            for version, actor, reason, fields in self.changed
+            f"; version {number} by {who or 'unknown'} ({why or 'no reason'}) changed {', '.join(fields) or 'nothing'}"
+            for number, who, why, fields in self.changed
         )
         super().__init__(
-            f"Version conflict on {class_type} {record_id}: you read version {expected}, the current one is {actual}{by}. "
-            "Call refresh() and apply the change again, mark the method @evented(retry=n), "
+            f"Version conflict on {class_type} {record_id}: you read version {expected}, the current one is "
+            f"{actual}{by}. Call refresh() and apply the change again, mark the method @evented(retry=n), "
             'or declare the class with merge="disjoint".'
         )
 

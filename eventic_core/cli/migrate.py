@@ -47,7 +47,7 @@ def migrate(ctx: click.Context, database_url: str | None, app: str | None, *, sq
     """Bring the tables in schema eventic up to date; without a command the same as `up`.
 
     Safe to run from many processes at once and beside migrations of your own: the revision is kept in
-    eventic.alembic_version.
+    eventic.eventic_version.
     """
     if ctx.invoked_subcommand is None:
         _up(database_url, "head", app, sql=sql)

@@ -14,6 +14,7 @@ from eventic_core.records.methods import evented, plain
 from eventic_core.records.port import Cursor, Store, StoredVersion, current_store, install
 from eventic_core.records.query import AsOf, Page, Query
 from eventic_core.records.record import Record
+from eventic_core.records.record_class import declared_indexes
 from eventic_core.records.refs import Ref
 from eventic_core.records.stamp import Origin, Stamp, acting, running
 
@@ -39,6 +40,7 @@ __all__ = [
     "acting",
     "allow_blocking",
     "current_store",
+    "declared_indexes",
     "evented",
     "install",
     "plain",

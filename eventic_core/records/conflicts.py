@@ -5,6 +5,7 @@ Called by a scope after the store refused a batch; reads heads, writes nothing.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -80,7 +81,7 @@ def _conflict(
     rows = store.history(record.id, limit=min(actual - expected + 1, _LISTED_VERSIONS), before=None, tx=transaction)
     rows = [row for row in reversed(rows) if row.version >= expected]
     changed = []
-    for before, after in zip(rows, rows[1:], strict=False):
+    for before, after in pairwise(rows):
         fields = documents.changed_fields(documents.load(before.data), documents.load(after.data))
         what = ("deleted",) if after.stamp.tombstone else fields
         changed.append((after.version, after.stamp.actor, after.stamp.reason, what))

@@ -5,6 +5,7 @@ Pure functions. What is stored is what `dump` returns; what JSON or `jsonb` cann
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import PydanticSerializationError, from_json
@@ -46,7 +47,7 @@ def dump(model: BaseModel, *, max_bytes: int) -> bytes:
 
 def _refuse_unstorable(name: str, values: Any) -> None:
     for path, leaf in leaves(values):
-        if isinstance(leaf, float) and not -1e400 < leaf < 1e400:
+        if isinstance(leaf, float) and not math.isfinite(leaf):
             message = f"{name}.{path} is {leaf!r}, which JSON cannot hold. {_REMEDY}"
             raise InvalidRecord(message)
         if isinstance(leaf, str) and "\x00" in leaf:

@@ -6,7 +6,6 @@ Owns the meaning of names and values in queries. Knows the record class, not the
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -21,7 +20,9 @@ from eventic_core.errors import InvalidFilter
 from eventic_core.records.filters import Comparison, Filter, Kind, Operator, Order, Path
 
 if TYPE_CHECKING:
-    from eventic_core.records.record_class import RecordMeta
+    from collections.abc import Iterable
+
+    from eventic_core.records.record import Record
 
 _COLUMNS = {"id": UUID, "version": int, "recorded_at": datetime}
 _TEXTS = (str, UUID, date, time)
@@ -32,7 +33,7 @@ class Fields:
 
     __slots__ = ("_cls",)
 
-    def __init__(self, cls: RecordMeta) -> None:
+    def __init__(self, cls: type[Record]) -> None:
         self._cls = cls
 
     def __getattr__(self, name: str) -> FieldExpression:

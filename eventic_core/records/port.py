@@ -83,11 +83,20 @@ class Transaction(Protocol):
     """An open database transaction that appends and reads join."""
 
     @property
-    def connection(self) -> Any: ...
-    def commit(self) -> None: ...
-    def rollback(self) -> None: ...
-    def savepoint(self) -> str: ...
-    def rollback_to(self, savepoint: str) -> None: ...
+    def connection(self) -> Any:
+        """The SQLAlchemy Connection, a type this layer must not import."""
+
+    def commit(self) -> None:
+        """End it; raises `StoreUnavailable` only if nothing was stored."""
+
+    def rollback(self) -> None:
+        """End it, undoing everything."""
+
+    def savepoint(self) -> str:
+        """Mark a point to go back to."""
+
+    def rollback_to(self, savepoint: str) -> None:
+        """Undo everything since a savepoint."""
 
 
 class Store(Protocol):
@@ -98,9 +107,13 @@ class Store(Protocol):
 
     max_record_bytes: int
 
-    def begin(self) -> Transaction: ...
+    def begin(self) -> Transaction:
+        """Open a transaction; the caller ends it."""
+        ...
 
-    def join(self, session: Any) -> Transaction: ...
+    def join(self, session: Any) -> Transaction:
+        """Use the transaction of a caller's Session or Connection, which the caller ends."""
+        ...
 
     def append(self, appends: Sequence[Append], tx: Transaction | None = None) -> list[Stamp]:
         """Write all versions or none, in one statement.
@@ -112,31 +125,47 @@ class Store(Protocol):
         """
         ...
 
-    def head(self, record_id: UUID, tx: Transaction | None = None) -> StoredVersion | None: ...
+    def head(self, record_id: UUID, tx: Transaction | None = None) -> StoredVersion | None:
+        """Read the current version, a tombstone too."""
+        ...
 
-    def version(self, record_id: UUID, version: int, tx: Transaction | None = None) -> StoredVersion | None: ...
+    def version(self, record_id: UUID, version: int, tx: Transaction | None = None) -> StoredVersion | None:
+        """Read exactly one version."""
+        ...
 
-    def at(self, record_id: UUID, moment: datetime, tx: Transaction | None = None) -> StoredVersion | None: ...
+    def at(self, record_id: UUID, moment: datetime, tx: Transaction | None = None) -> StoredVersion | None:
+        """Read the version that was current at a moment."""
+        ...
 
     def history(
         self, record_id: UUID, *, limit: int | None, before: int | None, tx: Transaction | None = None
     ) -> list[StoredVersion]:
-        """Newest first, below version `before`."""
+        """Read versions newest first, below version `before`."""
         ...
 
-    def select(self, selection: Selection, tx: Transaction | None = None) -> list[StoredVersion]: ...
+    def select(self, selection: Selection, tx: Transaction | None = None) -> list[StoredVersion]:
+        """Read what a query selects."""
+        ...
 
-    def count(self, selection: Selection, tx: Transaction | None = None) -> int: ...
+    def count(self, selection: Selection, tx: Transaction | None = None) -> int:
+        """Count what a query selects."""
+        ...
 
-    def stream(self, selection: Selection, tx: Transaction | None = None) -> Iterator[StoredVersion]: ...
+    def stream(self, selection: Selection, tx: Transaction | None = None) -> Iterator[StoredVersion]:
+        """Read what a query selects through a server-side cursor."""
+        ...
 
     def load(self, appends: Iterable[Append], tx: Transaction | None = None) -> list[UUID]:
         """Create many records through COPY, all or none."""
         ...
 
-    def changes(self, class_types: Sequence[str] | None, after: Cursor, limit: int) -> list[StoredVersion]: ...
+    def changes(self, class_types: Sequence[str] | None, after: Cursor, limit: int) -> list[StoredVersion]:
+        """Read the change feed below the oldest running transaction."""
+        ...
 
-    def written_by(self, workflow_id: str, tx: Transaction | None = None) -> list[StoredVersion]: ...
+    def written_by(self, workflow_id: str, tx: Transaction | None = None) -> list[StoredVersion]:
+        """Read every version a run wrote, in the order of writing."""
+        ...
 
 
 _store: Store | None = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from uuid import UUID
 
 from pydantic_core import from_json, to_json
@@ -78,11 +78,11 @@ def in_current_scope(record: R) -> R:
     scope = current_scope()
     if scope is None:
         return record
-    known: Any = scope.find(record.id)
+    known = scope.find(record.id)
     if known is None:
         scope.adopt(record)
         return record
-    return known  # type: ignore[no-any-return]
+    return cast("R", known)
 
 
 def hydrate(cls: type[R], record_id: UUID | str, version: int | None) -> R:
@@ -96,7 +96,7 @@ def hydrate(cls: type[R], record_id: UUID | str, version: int | None) -> R:
             message = f"{cls.__name__} {key} is deleted in this scope."
             raise RecordDeleted(message)
         state.refuse_deleted(known)
-        return known
+        return cast("R", known)
     store = current_store()
     joined = scope.read_transaction() if scope is not None and version is None else transaction()
     row = store.head(key, joined) if version is None else store.version(key, version, joined)
@@ -239,7 +239,7 @@ class Query(Generic[R]):
         """
         parts = [self._selection.filter] if self._selection.filter is not None else []
         for given in filters:
-            if not isinstance(given, Filter):
+            if not isinstance(cast("object", given), Filter):
                 message = (
                     f"where({given!r}): that is not a filter. Give some such as Todo.fields.done == True, or keywords."
                 )
@@ -326,9 +326,9 @@ class Query(Generic[R]):
     def _object(self, row: StoredVersion, *, keep: bool = True) -> R:
         scope = current_scope()
         if scope is not None and self._selection.moment is None:
-            known: Any = scope.find(row.id)
+            known = scope.find(row.id)
             if known is not None:
-                return known  # type: ignore[no-any-return]
+                return cast("R", known)
         record = to_object(self._cls, row)
         assert record is not None
         return in_current_scope(record) if keep and self._selection.moment is None else record

@@ -9,7 +9,7 @@ import dataclasses
 import re
 import weakref
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, dataclass_transform, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, cast, dataclass_transform, get_args, get_origin
 
 from pydantic import BaseModel, Field, PrivateAttr, SecretBytes, SecretStr
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from eventic_core.records.evolution import Upcaster
     from eventic_core.records.fields import Fields
+    from eventic_core.records.record import Record
 
 IDENTITY = ("id", "version", "version_id")
 """Not fields: they come from the store, and a body that holds one is refused."""
@@ -109,6 +110,17 @@ def registered() -> Iterator[type[Any]]:
             yield cls
 
 
+def declared_indexes() -> Iterator[tuple[str, str, Literal["json", "text"]]]:
+    """Give `(class_type, field, kind)` for every index that a class of this process declares."""
+    from eventic_core.records.fields import kind_of
+    from eventic_core.records.filters import Kind
+
+    for cls in registered():
+        for name in cls.__eventic__.indexes:
+            kind = kind_of(cls.model_fields[name].annotation)
+            yield cls.__eventic__.class_type, name, "text" if kind is Kind.TEXT else "json"
+
+
 def family(cls: type[Any]) -> tuple[str, ...]:
     """Name the stored class types of a class and its subclasses."""
     if cls not in _families:
@@ -133,7 +145,7 @@ class RecordMeta(ModelMetaclass):
 
     __eventic__: Definition
 
-    def __new__(
+    def __new__(  # noqa: D102 - the class keywords are documented at Record
         mcs,
         name: str,
         bases: tuple[type[Any], ...],
@@ -150,9 +162,9 @@ class RecordMeta(ModelMetaclass):
         parents = [base for base in bases if isinstance(base, RecordMeta)]
         generic = (kwargs.get("__pydantic_generic_metadata__") or {}).get("origin")
         if not parents:  # Record itself
-            cls = super().__new__(mcs, name, bases, namespace, **kwargs)
-            cls.__eventic__ = Definition(class_type="")
-            return cls
+            root: Any = super().__new__(mcs, name, bases, namespace, **kwargs)
+            root.__eventic__ = Definition(class_type="")
+            return root
         _refuse_init(name, bases, namespace)
         namespace = {**namespace, **wrap_methods(namespace, _mixin_methods(bases))}
         if kwargs.setdefault("__pydantic_reset_parent_namespace__", True):
@@ -160,7 +172,7 @@ class RecordMeta(ModelMetaclass):
             namespace["__pydantic_parent_namespace__"] = build_lenient_weakvaluedict(parent_frame_namespace())
             kwargs["__pydantic_reset_parent_namespace__"] = False
         inherited = parents[0].__eventic__
-        cls = super().__new__(mcs, name, bases, namespace, **kwargs)
+        cls: Any = super().__new__(mcs, name, bases, namespace, **kwargs)
         if generic is not None:
             cls.__eventic__ = generic.__eventic__
             return cls
@@ -182,6 +194,7 @@ class RecordMeta(ModelMetaclass):
     if not TYPE_CHECKING:  # visible to checkers, it would hide the constructor's own signature
 
         def __call__(cls, /, **values: Any) -> Any:
+            """Store version 0; see Record."""
             return cls._create(values)
 
     def draft(cls, values: dict[str, Any]) -> Any:
@@ -193,7 +206,7 @@ class RecordMeta(ModelMetaclass):
         """The class's fields as expressions for `where` and `order_by`; properties as `fields.properties["name"]`."""
         from eventic_core.records.fields import Fields
 
-        return Fields(cls)
+        return Fields(cast("type[Record]", cls))
 
     @property
     def _queue_name(cls) -> str:

@@ -57,8 +57,14 @@ def acting(
         ...     origin.actor
         'ada'
     """
-    given = {"actor": actor, "reason": reason, "correlation_id": correlation_id}
-    with _stamped(replace(_origin.get(), **{name: value for name, value in given.items() if value is not None})) as now:
+    outer = _origin.get()
+    inner = replace(
+        outer,
+        actor=outer.actor if actor is None else actor,
+        reason=outer.reason if reason is None else reason,
+        correlation_id=outer.correlation_id if correlation_id is None else correlation_id,
+    )
+    with _stamped(inner) as now:
         yield now
 
 

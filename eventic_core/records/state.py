@@ -119,7 +119,9 @@ def validated(cls: type[R], row: StoredVersion) -> R:
     except ValidationError as error:
         what = f"Version {row.version} of {row.id} does not fit"
         remedy = "Raise schema_version and add an upcaster."
-        raise InvalidRecord(f"{invalid(cls.__name__, error, what).message} {remedy}", errors=error.errors()) from error
+        raise InvalidRecord(
+            f"{invalid(cls.__name__, error, what).message} {remedy}", errors=[dict(e) for e in error.errors()]
+        ) from error
     return record
 
 
@@ -236,9 +238,9 @@ def refuse_drift(record: Record) -> None:
     before = stored_document(record)
     fields = documents.changed_fields(before, now) if now else ("its values",)
     message = (
-        f"{type(record).__name__} {record.id}: {', '.join(fields)} changed in place outside an edit scope, where nobody "
-        "stores it. Change it inside `with record.edit():`; now call record.save() to store it or record.refresh() to "
-        "drop it."
+        f"{type(record).__name__} {record.id}: {', '.join(fields)} changed in place outside an edit scope, where "
+        "nobody stores it. Change it inside `with record.edit():`; now call record.save() to store it or "
+        "record.refresh() to drop it."
     )
     raise ChangedOutsideScope(message)
 

@@ -1,6 +1,6 @@
 """Brings schema `eventic` to the revision the code needs, with Alembic and beside any chain of the user's own.
 
-Owns the migration lock, the version table `eventic.alembic_version` and the offline script. Knows nothing of records,
+Owns the migration lock, the version table `eventic.eventic_version` and the offline script. Knows nothing of records,
 reads no file but its own migrations and configures no logging.
 """
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from alembic.script.base import Script
 
-VERSION_TABLE: Final = "alembic_version"
+VERSION_TABLE: Final = "eventic_version"  # a role named eventic would find alembic_version before its own
 INDEX_PREFIX: Final = "records_ix_"
 """Names of the declared search indexes, which are no part of the migrations, start so."""
 

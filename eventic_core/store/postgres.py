@@ -7,7 +7,7 @@ Owns the order of parameters, what driver errors mean, and COPY. Fixed statement
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import psycopg
 from psycopg import errors as pg
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from eventic_core.records.filters import Selection
+    from eventic_core.records.port import Transaction
     from eventic_core.store.engine import Database
 
 T = TypeVar("T")
@@ -65,14 +66,15 @@ class PostgresStore:
 
     # -- writing
 
-    def append(self, appends: Sequence[Append], tx: PostgresTransaction | None = None) -> list[Stamp]:
+    def append(self, appends: Sequence[Append], tx: Transaction | None = None) -> list[Stamp]:
+        joined = _ours(tx)
         for append in appends:
-            self._note(append, tx)
+            self._note(append, joined)
         sql, parameters = _append_statement(appends)
         try:
-            if tx is not None:
-                rows = _guarded(tx, lambda: tx.fetch(sql, parameters))
-                tx.written.extend(append.version_id for append in appends)
+            if joined is not None:
+                rows = _guarded(joined, lambda: joined.fetch(sql, parameters))
+                joined.written.extend(append.version_id for append in appends)
             else:
                 rows = self.database.persist(lambda: self._execute(sql, parameters), lambda: self._outcome(appends))
         except pg.UniqueViolation as error:
@@ -109,9 +111,10 @@ class PostgresStore:
         self.database.persist(note)
         self._noted.add(noted)
 
-    def load(self, appends: Iterable[Append], tx: PostgresTransaction | None = None) -> list[UUID]:
-        if tx is not None:
-            return self._copy(appends, tx)
+    def load(self, appends: Iterable[Append], tx: Transaction | None = None) -> list[UUID]:
+        joined = _ours(tx)
+        if joined is not None:
+            return self._copy(appends, joined)
         own = self.begin()
         try:
             ids = self._copy(appends, own)
@@ -152,42 +155,44 @@ class PostgresStore:
     # -- reading
 
     def _fetch(
-        self, sql: str, parameters: Sequence[Any] | dict[str, Any], tx: PostgresTransaction | None
+        self, sql: str, parameters: Sequence[Any] | dict[str, Any], tx: Transaction | None
     ) -> list[StoredVersion]:
-        rows = self.database.fetch(sql, parameters) if tx is None else tx.fetch(sql, parameters)
-        return [_stored(row) for row in rows]
+        return [_stored(row) for row in self._rows(sql, parameters, tx)]
 
-    def head(self, record_id: UUID, tx: PostgresTransaction | None = None) -> StoredVersion | None:
+    def _rows(
+        self, sql: str, parameters: Sequence[Any] | dict[str, Any], tx: Transaction | None
+    ) -> list[tuple[Any, ...]]:
+        joined = _ours(tx)
+        return self.database.fetch(sql, parameters) if joined is None else joined.fetch(sql, parameters)
+
+    def head(self, record_id: UUID, tx: Transaction | None = None) -> StoredVersion | None:
         rows = self._fetch(_HEAD, (record_id,), tx)
         return rows[0] if rows else None
 
-    def version(self, record_id: UUID, version: int, tx: PostgresTransaction | None = None) -> StoredVersion | None:
+    def version(self, record_id: UUID, version: int, tx: Transaction | None = None) -> StoredVersion | None:
         if not 0 <= version <= _NO_BOUND:
             return None
         rows = self._fetch(_VERSION, (record_id, version), tx)
         return rows[0] if rows else None
 
-    def at(self, record_id: UUID, moment: datetime, tx: PostgresTransaction | None = None) -> StoredVersion | None:
+    def at(self, record_id: UUID, moment: datetime, tx: Transaction | None = None) -> StoredVersion | None:
         rows = self._fetch(_AT, {"id": record_id, "moment": moment}, tx)
         return rows[0] if rows else None
 
     def history(
-        self, record_id: UUID, *, limit: int | None, before: int | None, tx: PostgresTransaction | None = None
+        self, record_id: UUID, *, limit: int | None, before: int | None, tx: Transaction | None = None
     ) -> list[StoredVersion]:
         return self._fetch(_HISTORY, (record_id, _NO_BOUND if before is None else before, limit), tx)
 
-    def select(self, selection: Selection, tx: PostgresTransaction | None = None) -> list[StoredVersion]:
+    def select(self, selection: Selection, tx: Transaction | None = None) -> list[StoredVersion]:
         return self._fetch(*queries.select(selection), tx)
 
-    def count(self, selection: Selection, tx: PostgresTransaction | None = None) -> int:
-        query = queries.count(selection)
-        rows = self.database.fetch(*query) if tx is None else tx.fetch(*query)
-        return int(rows[0][0])
+    def count(self, selection: Selection, tx: Transaction | None = None) -> int:
+        return int(self._rows(*queries.count(selection), tx)[0][0])
 
-    def stream(self, selection: Selection, tx: PostgresTransaction | None = None) -> Iterator[StoredVersion]:
-        own = self.begin() if tx is None else None
-        transaction = tx or own
-        assert transaction is not None
+    def stream(self, selection: Selection, tx: Transaction | None = None) -> Iterator[StoredVersion]:
+        joined = _ours(tx)
+        transaction = joined or self.begin()
         try:
             with transaction.driver.cursor(f"eventic_stream_{id(selection):x}") as cursor:
                 cursor.itersize = _STREAM_ROWS
@@ -198,19 +203,24 @@ class PostgresStore:
         except psycopg.OperationalError as error:
             raise self.database.unavailable(error) from error
         finally:
-            if own is not None:
-                own.rollback()
+            if joined is None:
+                transaction.rollback()
 
     def changes(self, class_types: Sequence[str] | None, after: Cursor, limit: int) -> list[StoredVersion]:
         types = None if class_types is None else list(class_types)
         return self._fetch(_CHANGES, (str(after.xid), after.position, types, types, limit), None)
 
-    def written_by(self, workflow_id: str, tx: PostgresTransaction | None = None) -> list[StoredVersion]:
+    def written_by(self, workflow_id: str, tx: Transaction | None = None) -> list[StoredVersion]:
         return self._fetch(_WRITTEN_BY, (workflow_id,), tx)
 
     def schema_versions(self, class_types: Sequence[str]) -> list[tuple[str, int]]:
         """Give the schema versions of the classes that were ever written."""
         return [(str(name), int(version)) for name, version in self.database.fetch(_CLASSES, (list(class_types),))]
+
+
+def _ours(tx: Transaction | None) -> PostgresTransaction | None:
+    """The port's transaction is always one of ours: only this store makes them."""
+    return cast("PostgresTransaction | None", tx)
 
 
 def _guarded(tx: PostgresTransaction, work: Callable[[], T]) -> T:

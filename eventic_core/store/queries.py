@@ -21,10 +21,14 @@ from eventic_core.store.tables import LIVE, records
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_DIALECT = psycopg.dialect(paramstyle="pyformat")
+_DIALECT: sa.Dialect = psycopg.dialect(paramstyle="pyformat")  # type: ignore[no-untyped-call]
 _COLUMNS = {"id": records.c.id, "version": records.c.version, "recorded_at": records.c.recorded_at}
-_COLUMN_TYPES = {"id": sa.Uuid(), "version": sa.Integer(), "recorded_at": sa.TIMESTAMP(timezone=True)}
-_CASTS = {
+_COLUMN_TYPES: dict[str, sa.types.TypeEngine[Any]] = {
+    "id": sa.Uuid(),
+    "version": sa.Integer(),
+    "recorded_at": sa.TIMESTAMP(timezone=True),
+}
+_CASTS: dict[Kind, sa.types.TypeEngine[Any]] = {
     Kind.NUMBER: sa.Numeric(),
     Kind.DECIMAL: sa.Numeric(),
     Kind.MOMENT: sa.TIMESTAMP(timezone=True),
@@ -198,13 +202,17 @@ def _scalar(path: Path) -> sa.ColumnElement[Any]:
     return sa.case((fits, sa.cast(text, _CASTS[path.kind])))
 
 
-def _parameter(path: Path, name: str) -> sa.ColumnElement[Any]:
+def _type_of(path: Path) -> sa.types.TypeEngine[Any]:
+    """The SQL type that `_scalar` gives a path."""
     if path.kind is Kind.COLUMN:
-        return sa.cast(sa.bindparam(name, None), _COLUMN_TYPES[path.keys[0]])
+        return _COLUMN_TYPES[path.keys[0]]
     types: dict[Kind, sa.types.TypeEngine[Any]] = {Kind.JSON: JSONB(), Kind.TEXT: sa.Text(), **_CASTS}
-    return sa.cast(
-        sa.bindparam(name, None, type_=sa.Text() if path.kind in (Kind.JSON, Kind.TEXT) else None), types[path.kind]
-    )
+    return types[path.kind]
+
+
+def _parameter(path: Path, name: str) -> sa.ColumnElement[Any]:
+    sent = sa.Text() if path.kind in (Kind.JSON, Kind.TEXT) else None
+    return sa.cast(sa.bindparam(name, None, type_=sent), _type_of(path))
 
 
 def _condition(condition: Filter) -> sa.ColumnElement[bool]:
@@ -266,12 +274,7 @@ def _equal(path: Path, slot: _Slot, name: str) -> sa.ColumnElement[bool]:
 
 
 def _in(path: Path, slot: _Slot, name: str) -> sa.ColumnElement[bool]:
-    inner = (
-        _COLUMN_TYPES[path.keys[0]]
-        if path.kind is Kind.COLUMN
-        else {Kind.JSON: JSONB(), Kind.TEXT: sa.Text(), **_CASTS}[path.kind]
-    )
-    found = _scalar(path) == sa.func.any(sa.cast(sa.bindparam(name, None), sa.ARRAY(inner)))
+    found = _scalar(path) == sa.func.any(sa.cast(sa.bindparam(name, None), sa.ARRAY(_type_of(path))))
     return sa.or_(found, _scalar(path).is_(None)) if slot.null else found
 
 

@@ -20,6 +20,7 @@ class TransactionId(UserDefinedType[int]):
     cache_ok = True
 
     def get_col_spec(self, **_: object) -> str:
+        """Give the type's SQL name."""
         return "xid8"
 
 

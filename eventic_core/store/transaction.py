@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-import psycopg
 import sqlalchemy as sa
 
 from eventic_core.errors import Invalid
@@ -14,7 +13,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from uuid import UUID
 
+    import psycopg
+
     from eventic_core.store.engine import Database
+
+T = TypeVar("T")
 
 
 class PostgresTransaction:
@@ -64,14 +67,13 @@ class PostgresTransaction:
     @property
     def driver(self) -> psycopg.Connection[Any]:
         """The psycopg connection under it."""
-        driver: Any = self.connection.connection.driver_connection
-        return driver  # type: ignore[no-any-return]
+        return cast("psycopg.Connection[Any]", self.connection.connection.driver_connection)
 
     def fetch(self, sql: str, parameters: Sequence[Any] | dict[str, Any]) -> list[tuple[Any, ...]]:
         """Run one reading statement in the transaction."""
         return self.run(lambda: self.driver.execute(sql, parameters).fetchall())
 
-    def run(self, work: Callable[[], Any]) -> Any:
+    def run(self, work: Callable[[], T]) -> T:
         """Do work on the connection; a lost one is an error, because the transaction is lost with it.
 
         Raises:

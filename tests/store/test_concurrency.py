@@ -472,7 +472,7 @@ def test_merging_writers_of_different_fields_all_succeed(eventic: str) -> None:
     run_threads(*(lambda name=name: write(name) for name in names))
     record.refresh()
     assert {name: getattr(record, name) for name in names} == dict.fromkeys(names, 8)
-    assert record.properties.list() == {f"p_{name}": 8 for name in names}
+    assert dict(record.properties) == {f"p_{name}": 8 for name in names}
     assert record.version == len(names) * 16
     assert table_problems(eventic) == []
     for before, after in zip((found := versions(eventic, record.id)), found[1:], strict=False):

@@ -64,12 +64,12 @@ def _structure(engine: sa.Engine) -> dict[str, list[Any]]:
     queries = {
         "columns": "select table_name, column_name, ordinal_position, data_type, is_nullable,"
         " column_default, is_identity from information_schema.columns"
-        " where table_schema = 'eventic' and table_name <> 'alembic_version'",
+        " where table_schema = 'eventic' and table_name <> 'eventic_version'",
         "indexes": "select indexname, indexdef from pg_indexes"
-        " where schemaname = 'eventic' and tablename <> 'alembic_version'",
+        " where schemaname = 'eventic' and tablename <> 'eventic_version'",
         "constraints": "select conname, pg_get_constraintdef(oid) from pg_constraint"
         " where connamespace = to_regnamespace('eventic') and"
-        " conrelid is distinct from to_regclass('eventic.alembic_version')",
+        " conrelid is distinct from to_regclass('eventic.eventic_version')",
         "comments": "select c.relname, d.objsubid, d.description from pg_description d"
         " join pg_class c on c.oid = d.objoid where c.relnamespace = to_regnamespace('eventic')",
         "triggers": "select tgname, pg_get_triggerdef(oid) from pg_trigger where tgname like 'records%'",
@@ -224,7 +224,7 @@ def test_a_database_without_tables_is_refused_inside_a_transaction_that_goes_on(
 
 def test_a_database_newer_than_the_code_is_refused(migrated: sa.Engine) -> None:
     with migrated.begin() as connection:
-        connection.execute(sa.text("update eventic.alembic_version set version_num = '9999'"))
+        connection.execute(sa.text("update eventic.eventic_version set version_num = '9999'"))
     for act in (upgrade, lambda engine: downgrade(engine, "base")):
         with pytest.raises(MigrationRequired) as caught:
             act(migrated)
