@@ -175,8 +175,8 @@ class Eventic:
     def using(cls, session: Session | Connection) -> Iterator[None]:
         """Write records in a transaction of the caller's, who commits it or rolls it back.
 
-        What the block changed is written on leaving it. After a rollback call `refresh()` on its records: they hold
-        what was rolled back, and a write of theirs raises VersionConflict.
+        What the block changed is written on leaving it. A rollback restores its records in memory too; a rollback to
+        a savepoint of the caller's does not: call `refresh()` on them.
 
         Raises:
             ScopeError: A scope is open already.

@@ -92,6 +92,9 @@ class Transaction(Protocol):
     def rollback(self) -> None:
         """End it, undoing everything."""
 
+    def on_rollback(self, undo: Callable[[], object]) -> None:
+        """Call `undo` if the caller, who ends the transaction, rolls it back."""
+
     def savepoint(self) -> str:
         """Mark a point to go back to."""
 

@@ -221,8 +221,13 @@ class Scope:
 
     def _finish(self) -> None:
         self._write(self._appends(), self._transaction)
-        if self._transaction is not None and self._own_transaction:
+        if self._transaction is None:
+            return
+        if self._own_transaction:
             self._transaction.commit()
+        else:
+            before = [snapshot for snapshot, _pending in self._frames[0].before.values()]
+            self._transaction.on_rollback(lambda: [state.restore(snapshot) for snapshot in before])
 
     def _merge_level(self) -> None:
         outer = self._frames[-2]
@@ -251,10 +256,6 @@ class Scope:
         self.closed = True
         for record in self._records.values():
             state.set_scope(record, None)
-
-    def forget(self) -> dict[UUID, state.Snapshot]:
-        """Give the snapshots from before the scope, for a transaction whose end somebody else decides."""
-        return {record_id: snapshot for record_id, (snapshot, _pending) in self._frames[0].before.items()}
 
 
 _scope: ContextVar[Scope | None] = ContextVar("eventic_scope", default=None)

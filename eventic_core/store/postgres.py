@@ -176,7 +176,7 @@ class PostgresStore:
         return rows[0] if rows else None
 
     def at(self, record_id: UUID, moment: datetime, tx: Transaction | None = None) -> StoredVersion | None:
-        rows = self._fetch(_AT, {"id": record_id, "moment": moment}, tx)
+        rows = self._fetch(_AT, (record_id, moment), tx)
         return rows[0] if rows else None
 
     def history(

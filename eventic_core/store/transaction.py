@@ -57,7 +57,8 @@ class PostgresTransaction:
         if not isinstance(connection, sa.Connection) or connection.dialect.driver != "psycopg":
             message = f"{session!r} is no SQLAlchemy Session or Connection to Postgres through psycopg."
             raise Invalid(message)
-        if connection.get_isolation_level() == "AUTOCOMMIT":
+        driver: Any = connection.connection.driver_connection
+        if driver.autocommit:
             message = "The connection is in autocommit: there is no transaction to join. Begin one."
             raise Invalid(message)
         if not connection.in_transaction():
@@ -83,6 +84,23 @@ class PostgresTransaction:
             return work()
         except LOST as error:
             raise self._database.unavailable(error) from error
+
+    def on_rollback(self, undo: Callable[[], object]) -> None:
+        """Call `undo` if the caller, who ends the transaction, rolls it back."""
+        ended = False
+
+        def rolled_back(_connection: sa.Connection) -> None:
+            nonlocal ended
+            if not ended:
+                undo()
+            ended = True
+
+        def committed(_connection: sa.Connection) -> None:
+            nonlocal ended
+            ended = True
+
+        sa.event.listen(self.connection, "rollback", rolled_back)
+        sa.event.listen(self.connection, "commit", committed)
 
     def savepoint(self) -> str:
         """Mark a point to go back to."""

