@@ -125,7 +125,8 @@ def _pin(postmaster: int | None) -> None:
     os.sched_setaffinity(0, {cores[0]})
     if postmaster is not None:
         for process in (psutil.Process(postmaster), *psutil.Process(postmaster).children()):
-            os.sched_setaffinity(process.pid, {cores[1]})
+            with contextlib.suppress(ProcessLookupError):  # a worker that has done its work
+                os.sched_setaffinity(process.pid, {cores[1]})
 
 
 def side_by_side(

@@ -22,7 +22,7 @@ CORRECTIONS = 1623  # of airportsdata 20260905, which the facts below are of too
 VERSIONS = ROWS + CORRECTIONS
 AS_EXPECTED = sum(row["elevation"] % 1 != 0 for row in airportsdata.load("IATA").values()) == 1590
 FACTS = (
-    "BFF  Western Nebraska Regional Airport, Scottsbluff, Nebraska, US",
+    "BFF Western Nebraska Regional Airport, Scottsbluff, Nebraska, US",
     "3967.3 -> 3967.0",
     "Scottsbluff/Western Nebraska Regional/Wm B Heilig Field -> Western Nebraska Regional Airport",
     "properties.field (absent) -> Wm B Heilig Field",
