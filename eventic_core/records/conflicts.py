@@ -78,7 +78,9 @@ def _merged_bag(theirs: dict[str, Any], mine: dict[str, Any], changed: set[str])
 def _conflict(
     store: Store, record: Record, expected: int, actual: int, transaction: Transaction | None
 ) -> VersionConflict:
-    rows = store.history(record.id, limit=max(0, min(actual - expected + 1, _LISTED_VERSIONS)), before=None, tx=transaction)
+    rows = store.history(
+        record.id, limit=max(0, min(actual - expected + 1, _LISTED_VERSIONS)), before=None, tx=transaction
+    )
     rows = [row for row in reversed(rows) if row.version >= expected]
     changed = []
     for before, after in pairwise(rows):

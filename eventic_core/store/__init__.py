@@ -54,12 +54,13 @@ def connect(settings: Settings, url: str) -> PostgresStore:
     database = Database(create_engine(settings, url), reconnect_seconds=settings.reconnect_seconds)
 
     def prepare() -> None:
-        with database.engine.connect() as connection:
-            check_version(connection)
-            if not settings.auto_migrate:
-                migrate.require_current(connection, database.label())
-        if settings.auto_migrate:
-            migrate.upgrade(database.engine)
+        with migrate.open_engine(url) as engine:  # not the store's: that is in autocommit, a migration must not be
+            with engine.connect() as connection:
+                check_version(connection)
+                if not settings.auto_migrate:
+                    migrate.require_current(connection, database.label())
+            if settings.auto_migrate:
+                migrate.upgrade(engine)
 
     try:
         database.persist(prepare)

@@ -7,7 +7,7 @@ from eventic_core import Eventic, Record, RecordDeleted
 
 class Order(Record, class_type="ExampleOrder"):
     customer: str
-    lines: list[str] = []
+    lines: list[str]
     state: str = "open"
 
     def ship(self) -> None:

@@ -254,9 +254,9 @@ OWNER = Owner()
 hashable = st.none() | st.booleans() | st.integers(-2, 2) | st.text(max_size=2)
 contained = st.recursive(
     hashable | st.sets(hashable, max_size=3) | st.frozensets(hashable, max_size=2),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(st.text(max_size=2), inner, max_size=3)
-    | st.tuples(inner, inner),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2), inner, max_size=3) | st.tuples(inner, inner)
+    ),
     max_leaves=8,
 )
 
@@ -288,7 +288,7 @@ def test_plain_undoes_guard(value: Any) -> None:
 @given(contained)
 def test_copies_of_guarded_values_are_ordinary(value: Any) -> None:
     guarded = guard(value, OWNER)
-    for made in (copy.deepcopy(guarded), pickle.loads(pickle.dumps(guarded))):  # noqa: S301 - our own bytes
+    for made in (copy.deepcopy(guarded), pickle.loads(pickle.dumps(guarded))):
         assert made == value
         assert kinds(made) == kinds(value)
 
@@ -363,5 +363,4 @@ def test_guarded_properties_stay_a_property_bag(bag: dict[str, Json]) -> None:
     guarded = guard(Properties(bag), OWNER)
     assert type(guarded) is Properties
     assert guarded == bag
-    assert guarded.list() == bag
-    assert kinds(guarded.list()) == kinds(bag)
+    assert kinds(plain(guarded)) == kinds(bag)

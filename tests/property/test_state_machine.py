@@ -11,7 +11,14 @@ import psycopg
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from pydantic import Field
 
 from eventic_core import Eventic, Record
@@ -42,13 +49,13 @@ picks = st.integers(0, 1000)
 COPIES: tuple[Callable[[Item], Item], ...] = (
     copy.copy,
     copy.deepcopy,
-    lambda item: pickle.loads(pickle.dumps(item)),  # noqa: S301 - our own bytes
+    lambda item: pickle.loads(pickle.dumps(item)),
     lambda item: item.model_copy(),
     lambda item: item.model_copy(deep=True),
 )
 
 
-class Stop(Exception):  # noqa: N818 - not an error of ours
+class Stop(Exception):
     """Ends a block."""
 
 
@@ -57,8 +64,8 @@ class Item(Record, class_type="machine_item"):
 
     name: str = ""
     count: int = Field(default=0, ge=0)
-    tags: list[str] = []
-    meta: dict[str, int] = {}
+    tags: list[str] = Field(default_factory=list)
+    meta: dict[str, int] = Field(default_factory=dict)
 
     def bump(self, by: int, tag: str) -> None:
         """Change two fields, one in place."""
@@ -276,11 +283,13 @@ class Machine(RuleBasedStateMachine):
         item.save()
 
     @precondition(living)
-    @rule(which=picks, wrong=st.sampled_from([("count", -1), ("count", "x"), ("tags", [1]), ("meta", 1), ("name", "\0")]))
+    @rule(
+        which=picks, wrong=st.sampled_from([("count", -1), ("count", "x"), ("tags", [1]), ("meta", 1), ("name", "\0")])
+    )
     def assign_what_does_not_fit(self, which: int, wrong: tuple[str, Any]) -> None:
         item = self.pick(which)
         with pytest.raises(InvalidRecord):
-            item.update(name="lost", **{wrong[0]: wrong[1]}) if wrong[0] != "name" else item.update(name=wrong[1])
+            item.update(**{"name": "lost", wrong[0]: wrong[1]})
 
     @precondition(living)
     @rule(which=picks)
@@ -318,7 +327,7 @@ class Machine(RuleBasedStateMachine):
 
     @precondition(living)
     @rule(first=picks, second=picks, given=values, flush=st.booleans(), number=counts)
-    def unit_of_work(self, first: int, second: int, given: Document, flush: bool, number: int) -> None:  # noqa: FBT001
+    def unit_of_work(self, first: int, second: int, given: Document, flush: bool, number: int) -> None:
         one, other = self.pick(first), self.pick(second)
         with Eventic.unit_of_work():
             one.update(**given)
@@ -341,7 +350,7 @@ class Machine(RuleBasedStateMachine):
 
     @precondition(living)
     @rule(first=picks, second=picks, flush=st.booleans(), given=values)
-    def rollback(self, first: int, second: int, flush: bool, given: Document) -> None:  # noqa: FBT001
+    def rollback(self, first: int, second: int, flush: bool, given: Document) -> None:
         one, other = self.pick(first), self.pick(second)
         with pytest.raises(Stop), Eventic.unit_of_work():
             one.update(**given)
@@ -359,7 +368,7 @@ class Machine(RuleBasedStateMachine):
 
     @precondition(living)
     @rule(first=picks, second=picks, early=st.booleans(), flush=st.booleans())
-    def nested_rollback(self, first: int, second: int, early: bool, flush: bool) -> None:  # noqa: FBT001
+    def nested_rollback(self, first: int, second: int, early: bool, flush: bool) -> None:
         """The inner block is undone, in memory and in the table; the outer one is kept."""
         one, other = self.pick(first), self.pick(second)
         expected = self.now(one)
@@ -406,7 +415,9 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def nothing_else_is_stored(self) -> None:
-        [(lost,)] = self.connection.execute("select count(*) from eventic.records where data->>'name' = 'lost'").fetchall()
+        [(lost,)] = self.connection.execute(
+            "select count(*) from eventic.records where data->>'name' = 'lost'"
+        ).fetchall()
         assert lost == 0
 
 
@@ -463,7 +474,7 @@ def lost_tombstones(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def missing_savepoints(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plant: a failed inner block leaves in the transaction what it had flushed."""
-    from eventic_core.store.transaction import PostgresTransaction  # noqa: PLC0415 - only this plant needs it
+    from eventic_core.store.transaction import PostgresTransaction
 
     original = PostgresTransaction.rollback_to
     wanted = Scope._undo_level
@@ -484,5 +495,5 @@ def missing_savepoints(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_machine_finds_a_planted_bug(eventic: str, monkeypatch: pytest.MonkeyPatch, plant: Any) -> None:
     """The other side: programs that are as random find each of these."""
     plant(monkeypatch)
-    with pytest.raises((Exception, pytest.fail.Exception)):  # noqa: B017, PT011 - what breaks first is chance
+    with pytest.raises((Exception, pytest.fail.Exception)):
         run_machine(eventic, 40, shrink=False)

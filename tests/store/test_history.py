@@ -154,7 +154,7 @@ def test_unreachable_versions_fail_at_the_start_and_say_what_is_missing(eventic:
     person: Any = define(1, {}, {"name": str})(name="Ada Lovelace")
     Eventic.shutdown()
     broken = define(3, {2: lambda document: document}, {"first": str})
-    with pytest.raises(EvolutionError, match="EvolvingPerson.*from 1"):
+    with pytest.raises(EvolutionError, match=r"EvolvingPerson.*from 1"):
         Eventic.init(name="tests", database_url=eventic)
     fixed = define(3, {1: split, 2: lambda d: {"first": d["first"]}}, {"first": str})
     Eventic.init(name="tests", database_url=eventic)

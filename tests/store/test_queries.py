@@ -338,7 +338,7 @@ def test_create_many_stores_all_rows_and_gives_their_ids() -> None:
 
 def test_create_many_refuses_all_when_one_row_is_bad() -> None:
     rows = [{"email": f"{n}@x", "code": n} for n in range(5)]
-    with pytest.raises(InvalidRecord, match="Row 4.*code"):
+    with pytest.raises(InvalidRecord, match=r"Row 4.*code"):
         Account.create_many([*rows[:3], {"code": "x"}, *rows[3:]])
     with pytest.raises(DuplicateKey):
         Account.create_many([*rows, rows[0]])

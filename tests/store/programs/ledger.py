@@ -1,4 +1,4 @@
-"""Record classes of the crash and concurrency tests, and what must hold in their table; imported by tests and programs."""
+"""Record classes of the crash and concurrency tests, and what must hold in their table; for tests and programs."""
 
 from __future__ import annotations
 
@@ -85,14 +85,16 @@ def ledger_problems(url: str) -> list[str]:
         "a transfer has not both sides": """select transfer, n, moved from (
             select transfer, count(*) as n, sum(balance - last_balance) as moved from (
                 select data->>'transfer' as transfer, (data->>'balance')::int as balance,
-                       lag(data->>'transfer') over w as last_transfer, lag((data->>'balance')::int) over w as last_balance
+                       lag(data->>'transfer') over w as last_transfer,
+                       lag((data->>'balance')::int) over w as last_balance
                 from eventic.records where class_type = 'LedgerAccount'
                 window w as (partition by id order by version)) v
             where transfer is distinct from last_transfer group by transfer) t
             where n <> 2 or moved <> 0""",
         "a key without its record": """select record_id, value from eventic.record_keys k
             where scope = 'LedgerAccount' and not exists (select from eventic.records r
-                where r.id = k.record_id and superseded_at is null and not tombstone and r.data->'name' = k.value::jsonb)""",
+                where r.id = k.record_id and superseded_at is null and not tombstone
+                and r.data->'name' = k.value::jsonb)""",
         "a record without its key": """select id, version from eventic.records r
             where class_type = 'LedgerAccount' and superseded_at is null and not tombstone and not exists (
                 select from eventic.record_keys k where k.record_id = r.id and k.name = 'name'

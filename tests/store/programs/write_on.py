@@ -22,7 +22,7 @@ def main(url: str, record_id: str) -> None:
         if (read.value, read.version) != (counter.value, counter.version):
             message = f"wrote {counter!r}, read {read!r}"
             raise AssertionError(message)
-        print(counter.value, flush=True)
+        print(counter.value, flush=True)  # noqa: T201 - what the test reads
     Eventic.shutdown()
 
 

@@ -1,0 +1,144 @@
+"""Connecting: init is idempotent, other databases are refused, tables are migrated or asked for, nothing is leaked."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from eventic_core import (
+    ConfigurationError,
+    Eventic,
+    InvalidRecord,
+    MigrationRequired,
+    NotInitialised,
+    Record,
+    StoreUnavailable,
+)
+
+
+class Lamp(Record, class_type="LifecycleLamp", indexes=["place", "watts"]):
+    place: str
+    watts: int = 40
+
+
+@pytest.fixture(autouse=True)
+def _disconnected() -> object:
+    yield
+    Eventic.shutdown()
+
+
+@pytest.mark.parametrize("name", ["My App", "caf\u00e9\u2010bar", "UPPER", "x"])
+def test_names_that_dbos_refuses_are_slugged(migrated_url: str, name: str) -> None:
+    Eventic.init(name=name, database_url=migrated_url)
+    assert Eventic.settings().name.isascii()
+    assert Eventic.settings().name == Eventic.settings().name.lower()
+    assert Lamp(place="hall").version == 0
+
+
+def test_init_again_is_harmless_for_the_same_database_and_refused_for_another(
+    migrated_url: str, database_url: str
+) -> None:
+    Eventic.init(name="a", database_url=migrated_url)
+    lamp = Lamp(place="hall")
+    Eventic.init(name="a", database_url=migrated_url)
+    with pytest.raises(ConfigurationError, match="another database"):
+        Eventic.init(name="a", database_url=database_url)
+    assert Lamp.hydrate(lamp.id) == lamp
+
+
+def test_shutdown_disconnects_and_may_be_repeated(migrated_url: str) -> None:
+    Eventic.init(name="a", database_url=migrated_url)
+    Lamp(place="hall")
+    Eventic.shutdown()
+    Eventic.shutdown()
+    with pytest.raises(NotInitialised):
+        Lamp(place="attic")
+    with pytest.raises(NotInitialised):
+        Eventic.settings()
+    with psycopg.connect(migrated_url) as connection:
+        others = connection.execute(
+            "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
+            " and application_name = 'a-app'"
+        ).fetchone()
+    assert others == (0,)
+
+
+def test_init_migrates_or_says_what_to_run(database_url: str) -> None:
+    with pytest.raises(MigrationRequired, match="eventic migrate") as caught:
+        Eventic.init(name="a", database_url=database_url, auto_migrate=False)
+    assert caught.value.found is None
+    with pytest.raises(NotInitialised):
+        Lamp(place="hall")
+    Eventic.init(name="a", database_url=database_url)
+    Eventic.shutdown()
+    Eventic.init(name="a", database_url=database_url, auto_migrate=False)
+    assert Lamp(place="hall").version == 0
+
+
+def test_password_is_in_no_error(migrated_url: str) -> None:
+    with pytest.raises(StoreUnavailable) as caught:
+        Eventic.init(name="a", database_url="postgresql://me:hunter2@127.0.0.1:1/nowhere", reconnect_seconds=0.1)
+    assert "hunter2" not in str(caught.value)
+    assert "127.0.0.1" in str(caught.value)
+
+
+def test_settings_of_init_are_honoured(migrated_url: str) -> None:
+    Eventic.init(name="a", database_url=migrated_url, max_record_bytes=100)
+    with pytest.raises(InvalidRecord, match="the limit is 100"):
+        Lamp(place="x" * 200)
+    with pytest.raises(ConfigurationError, match="pool_sise"):
+        Eventic.init(name="a", database_url=migrated_url, pool_sise=3)
+
+
+def test_exhausted_pool_waits_and_then_says_so(migrated_url: str) -> None:
+    Eventic.init(name="a", database_url=migrated_url, pool_size=1)
+    done: list[int] = []
+
+    def work() -> None:
+        for _ in range(10):
+            with Eventic.unit_of_work():
+                Lamp(place="x")
+                Lamp.where().count()
+            done.append(1)
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(done) == 60
+    assert Lamp.where().count() == 60
+
+
+def test_init_without_a_database_uses_the_embedded_one_and_says_where(tmp_path: Path) -> None:
+    program = (
+        "from eventic_core import Eventic, Record\n"
+        "class Note(Record):\n    text: str\n"
+        "Eventic.init(name='script')\n"
+        "note = Note(text='a')\nnote.text = 'b'\n"
+        "print(note.version, Note.where().count(), Eventic.location())\n"
+    )
+    runs = [
+        subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
+        for _ in range(2)
+    ]
+    assert [run.stdout.split()[:2] for run in runs] == [["1", "1"], ["1", "2"]]
+    assert "embedded Postgres, data in" in runs[0].stdout
+
+
+def test_migrate_builds_the_indexes_an_app_declares(database_url: str, tmp_path: Path) -> None:
+    (tmp_path / "my_app.py").write_text(
+        "from eventic_core import Record\n"
+        "class Lamp(Record, indexes=['place', 'watts']):\n    place: str\n    watts: int = 0\n"
+    )
+    command = [sys.executable, "-m", "eventic_core", "migrate", "--database-url", database_url, "--app", "my_app"]
+    for _ in range(2):
+        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    with psycopg.connect(database_url) as connection:
+        found = connection.execute("select indexname from pg_indexes where indexname like 'records_ix_%' order by 1")
+        assert [name for (name,) in found] == ["records_ix_Lamp_place", "records_ix_Lamp_watts"]
