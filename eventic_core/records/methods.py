@@ -12,6 +12,7 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from eventic_core.errors import InvalidRecordClass, VersionConflict
+from eventic_core.records import state
 from eventic_core.records.scope import edit_scope, in_scope
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def _wrap(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         left = 0 if in_scope() else retry
-        while self.is_stored:
+        while state.is_tracked(self):
             try:
                 with edit_scope(self, default_reason=name):
                     return function(self, *args, **kwargs)
@@ -107,7 +108,7 @@ def _wrap_async(function: Callable[..., Any], retry: int) -> Callable[..., Any]:
     @functools.wraps(function)
     async def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         left = 0 if in_scope() else retry
-        while self.is_stored:
+        while state.is_tracked(self):
             try:
                 async with edit_scope(self, default_reason=name):
                     return await function(self, *args, **kwargs)

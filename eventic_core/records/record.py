@@ -201,7 +201,7 @@ class Record(BaseModel, metaclass=RecordMeta):
         raise InvalidRecord(message)
 
     def _assign(self, values: dict[str, Any], call: str, instead: str) -> None:
-        if not self.is_stored and state.scope_of(self) is None:
+        if not state.is_tracked(self):
             state.assign(self, values)
             return
         state.refuse_deleted(self)
@@ -213,7 +213,7 @@ class Record(BaseModel, metaclass=RecordMeta):
         if scope is not None:
             state.refuse_deleted(self)
             scope.enlist(self)
-        elif self.is_stored or state.scope_of(self) is not None:
+        elif state.is_tracked(self):
             message = (
                 f"{type(self).__name__} {self.id}: a list, dict or set of a stored record changes only inside a scope, "
                 "or the change would be lost. Use `with record.edit():`, assign a new value, or properties.add()."
@@ -247,11 +247,15 @@ class Record(BaseModel, metaclass=RecordMeta):
             reason: Stamped on the versions.
 
         Raises:
+            Invalid: The record is a draft.
             ChangedOutsideScope: The record was changed in place before.
             VersionConflict: On leaving: somebody wrote a record since it was read; nothing is stored.
         """
         state.refuse_deleted(self)
-        return edit_scope(self if self.is_stored else None, reason=reason, call="edit()", instead="`async with edit()`")
+        if not state.is_tracked(self):
+            message = f"This {type(self).__name__} is a draft: change it freely, save() stores it. Nothing to edit yet."
+            raise Invalid(message)
+        return edit_scope(self, reason=reason, call="edit()", instead="`async with edit()`")
 
     def save(self) -> None:
         """Store a draft as version 0; of a stored record, store what differs, if anything, as the next version.
@@ -261,14 +265,21 @@ class Record(BaseModel, metaclass=RecordMeta):
             VersionConflict: Somebody wrote the record since it was read.
         """
         state.refuse_deleted(self)
-        drafted = state.shadow(self) if self.is_stored else None
-        if drafted is not None:
-            state.adopt_values(self, state.validated(type(self), state.as_row(self)))
-        with edit_scope(call="save()", instead="save_async()") as scope:
-            scope.enlist(self)
-            if drafted is not None:
-                values = {name: drafted.__dict__[name] for name in type(self).model_fields}
-                state.assign(self, {n: v for n, v in values.items() if n not in self.__eventic__.frozen})
+        if not self.is_stored:
+            with edit_scope(call="save()", instead="save_async()") as scope:
+                scope.enlist(self)
+            return
+        now = state.snapshot(self)
+        try:
+            with edit_scope(call="save()", instead="save_async()") as scope:
+                # Back to what is stored, or enlisting would find the very changes that are to be stored.
+                state.adopt_values(self, state.validated(type(self), state.as_row(self)))
+                scope.enlist(self)
+                frozen = self.__eventic__.frozen
+                state.assign(self, {name: value for name, value in now.values.items() if name not in frozen})
+        except BaseException:
+            state.restore(now)
+            raise
 
     async def save_async(self) -> None:
         """Store without blocking the event loop; see `save`."""

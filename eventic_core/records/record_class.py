@@ -175,6 +175,8 @@ class RecordMeta(ModelMetaclass):
         cls: Any = super().__new__(mcs, name, bases, namespace, **kwargs)
         if generic is not None:
             cls.__eventic__ = generic.__eventic__
+            if cls.__pydantic_complete__:
+                check_fields(cls)
             return cls
         own_type = class_type or name
         cls.__eventic__ = Definition(

@@ -97,14 +97,16 @@ class Scope:
             ChangedOutsideScope: It was changed in place before, where nobody would store it.
         """
         self.adopt(record)
-        if record.id not in self._pending and record.is_stored:
-            state.refuse_drift(record)
         frame = self._frames[-1]
         pending = self._pending.get(record.id)
+        if pending is None and record.is_stored:
+            state.refuse_drift(record)
         if record.id not in frame.before:
             frame.before[record.id] = (state.snapshot(record), replace(pending) if pending else None)
         if pending is None:
             pending = self._pending[record.id] = _Pending(record, self._reason())
+            if not record.is_stored:  # from here on an inner level may have to undo its changes
+                state.guard_containers(record)
         for name, value in kind.items():
             setattr(pending, name, value)
 

@@ -79,6 +79,11 @@ def set_scope(record: Record, scope: Scope | None) -> None:
     _set(record, "_scope", scope)
 
 
+def is_tracked(record: Record) -> bool:
+    """Tell whether changes of the object are versions: it is stored, or a scope is about to store it."""
+    return stored_of(record) is not None or scope_of(record) is not None
+
+
 def invalid(name: str, error: ValidationError, what: str) -> InvalidRecord:
     """Make our error from Pydantic's, which stays its cause."""
     problems = error.errors(include_url=False, include_context=False)

@@ -418,6 +418,28 @@ def test_failed_inner_scope_undoes_only_itself() -> None:
     assert (other.version, Todo.where(text="born").count()) == (0, 0)
 
 
+def test_inner_scope_undoes_in_place_changes_of_a_record_born_outside_it() -> None:
+    with Eventic.unit_of_work():
+        born = Todo(text="born", tags=["x"])
+        with pytest.raises(RuntimeError):
+            born.fail()
+        assert (born.tags, born.done) == (["x"], False)
+    assert Todo.hydrate(born.id) == born
+
+
+def test_draft_has_nothing_to_edit() -> None:
+    with pytest.raises(Invalid, match="draft"):
+        Todo.model_validate({"text": "a"}).edit()
+
+
+def test_refused_save_keeps_what_was_to_be_saved() -> None:
+    item = Todo(text="a")
+    changed = item.model_copy(update={"text": " "})
+    with pytest.raises(InvalidRecord, match="blank"):
+        changed.save()
+    assert (changed.text, changed.version, Todo.hydrate(item.id).text) == (" ", 0, "a")
+
+
 def test_refused_write_inside_a_unit_of_work_leaves_the_rest() -> None:
     class Named(Record, unique=["name"]):
         name: str

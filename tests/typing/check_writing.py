@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, assert_type
+from typing import TYPE_CHECKING, Any, assert_type
 from uuid import UUID
 
 from eventic_core import Eventic, Record
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class Account(Record, class_type="TypedAccount"):
@@ -43,8 +45,8 @@ def scopes(account: Account) -> None:
     with Eventic.transaction(), Eventic.acting(actor="ada", reason="import", correlation_id="7") as origin:
         assert_type(origin.actor, str | None)
         account.balance = 2
-    Eventic.acting("ada")  # type: ignore[misc]
-    Eventic.unit_of_work("transfer")  # type: ignore[misc]
+    Eventic.acting("ada")  # type: ignore[call-arg]
+    Eventic.unit_of_work("transfer")  # type: ignore[call-arg]
 
 
 @Eventic.transaction()
