@@ -23,6 +23,7 @@ lint: .venv/.dev ## check format, style, import directions and types
 	$(BIN)/ruff check
 	$(BIN)/lint-imports
 	$(BIN)/mypy
+	@for app in examples/*/app.py; do $(BIN)/mypy --no-error-summary "$$app" || exit 1; done
 
 bench: .venv/.dev ## run the benchmarks
 	@for file in benchmarks/*.py; do echo "$$file"; $(BIN)/python "$$file" || exit 1; done

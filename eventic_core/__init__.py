@@ -52,15 +52,23 @@ if TYPE_CHECKING:
         plain,
     )
 
-_ERRORS = (
+__version__ = "0.1.0"
+__all__ = [
+    "AsOf",
+    "Blame",
     "BlockingInLoop",
+    "Change",
     "ChangedOutsideScope",
     "ConfigurationError",
     "Conflict",
+    "Cursor",
+    "Diff",
     "DuplicateKey",
     "DuplicateRegistration",
+    "Eventic",
     "EventicError",
     "EvolutionError",
+    "Filter",
     "Invalid",
     "InvalidFilter",
     "InvalidRecord",
@@ -69,49 +77,51 @@ _ERRORS = (
     "NotAllowed",
     "NotFound",
     "NotInitialised",
-    "RecordDeleted",
-    "RecordExists",
-    "RecordNotFound",
-    "ScopeError",
-    "StoreUnavailable",
-    "VersionConflict",
-)
-_RECORDS = (
-    "AsOf",
-    "Blame",
-    "Change",
-    "Cursor",
-    "Diff",
-    "Filter",
     "Page",
     "Properties",
     "Query",
     "Record",
+    "RecordDeleted",
+    "RecordExists",
+    "RecordNotFound",
     "Ref",
+    "ScopeError",
     "Stamp",
+    "StoreUnavailable",
     "StoredVersion",
+    "VersionConflict",
     "evented",
     "plain",
-)
-_HOMES = {
-    "Eventic": "eventic_core.app",
-    **dict.fromkeys(_ERRORS, "eventic_core.errors"),
-    **dict.fromkeys(_RECORDS, "eventic_core.records"),
-}
-
-__version__ = "0.1.0"
-__all__ = [  # noqa: PLE0604 - the names above, in one place
-    "Eventic",
-    *_ERRORS,
-    *_RECORDS,
 ]
+
+_RECORDS = frozenset(
+    {
+        "AsOf",
+        "Blame",
+        "Change",
+        "Cursor",
+        "Diff",
+        "Filter",
+        "Page",
+        "Properties",
+        "Query",
+        "Record",
+        "Ref",
+        "Stamp",
+        "StoredVersion",
+        "evented",
+        "plain",
+    }
+)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in __all__:
         message = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(message)
-    return getattr(import_module(_HOMES[name]), name)
+    if name == "Eventic":
+        return import_module("eventic_core.app").Eventic
+    return getattr(import_module("eventic_core.records" if name in _RECORDS else "eventic_core.errors"), name)
 
 
 def __dir__() -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Unpack
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, computed_field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, computed_field, field_validator
 
 from eventic_core.errors import ChangedOutsideScope, Invalid, InvalidRecord, VersionConflict
 from eventic_core.records import bulk, query, state
@@ -70,9 +70,9 @@ class Record(BaseModel, metaclass=RecordMeta):
     properties: Properties = Field(default_factory=Properties)
 
     if TYPE_CHECKING:
-        _id: UUID
-        _stored: state.Stored | None
-        _scope: Scope | None
+        _id: UUID = PrivateAttr()
+        _stored: state.Stored | None = PrivateAttr()
+        _scope: Scope | None = PrivateAttr()
         id: UUID = Field(default_factory=UUID)
         version: int = Field(default=-1, init=False)
         version_id: UUID | None = Field(default=None, init=False)

@@ -229,7 +229,12 @@ class Scope:
             self._transaction.commit()
         else:
             before = [snapshot for snapshot, _pending in self._frames[0].before.values()]
-            self._transaction.on_rollback(lambda: [state.restore(snapshot) for snapshot in before])
+
+            def undo() -> None:
+                for snapshot in before:
+                    state.restore(snapshot)
+
+            self._transaction.on_rollback(undo)
 
     def _merge_level(self) -> None:
         outer = self._frames[-2]

@@ -13,7 +13,7 @@ from uuid import UUID
 
 import jsonpatch
 import pytest
-from hypothesis import assume, given
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from eventic_core.errors import ChangedOutsideScope, EvolutionError, InvalidRecordClass
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 Json = Any
+at_any_speed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 scalars = (
     st.none()
@@ -85,12 +86,14 @@ def canonical_or(fields: dict[str, Json], name: str, absent: object) -> object:
 # -- documents
 
 
+@at_any_speed
 @given(json_values, json_values)
 def test_same_value_is_equality_as_postgres_sees_it(one: Json, other: Json) -> None:
     assert documents.same_value(one, other) == (canonical(one) == canonical(other))
     assert documents.same_value(one, other) == documents.same_value(other, one)
 
 
+@at_any_speed
 @given(json_values)
 def test_same_value_holds_for_a_copy(value: Json) -> None:
     assert documents.same_value(value, copy.deepcopy(value))
@@ -108,11 +111,13 @@ def test_same_value_model_is_stricter_than_python() -> None:
     assert canonical([1]) != canonical([True])
 
 
+@at_any_speed
 @given(docs, docs)
 def test_changed_fields_names_what_differs(before: dict[str, Any], after: dict[str, Any]) -> None:
     assert list(documents.changed_fields(before, after)) == naively_changed(before, after)
 
 
+@at_any_speed
 @given(docs)
 def test_changed_fields_is_empty_for_a_copy(document: dict[str, Any]) -> None:
     assert documents.changed_fields(document, copy.deepcopy(document)) == ()
@@ -121,6 +126,7 @@ def test_changed_fields_is_empty_for_a_copy(document: dict[str, Any]) -> None:
 # -- diff and blame
 
 
+@at_any_speed
 @given(docs, docs)
 def test_compare_gives_a_patch_that_leads_there(before: dict[str, Any], after: dict[str, Any]) -> None:
     before, after = {"properties": {}, **before}, {"properties": {}, **after}
@@ -133,6 +139,7 @@ def test_compare_gives_a_patch_that_leads_there(before: dict[str, Any], after: d
         assert change.after is flat(after).get(change.field, diff.ABSENT)
 
 
+@at_any_speed
 @given(docs, docs)
 def test_compare_is_empty_only_for_the_same_values(before: dict[str, Any], after: dict[str, Any]) -> None:
     before, after = {"properties": {}, **before}, {"properties": {}, **after}
@@ -159,6 +166,7 @@ def stamp(number: int) -> Stamp:
     )
 
 
+@at_any_speed
 @given(st.lists(docs, min_size=1, max_size=6))
 def test_blame_finds_the_first_version_of_the_present_value(found: list[dict[str, Any]]) -> None:
     blamed = diff.blame((number, document, stamp(number)) for number, document in enumerate(found))
@@ -184,17 +192,20 @@ def test_blame_finds_the_first_version_of_the_present_value(found: list[dict[str
 words = st.from_regex(r"[A-Z][a-z]{1,5}", fullmatch=True)
 
 
+@at_any_speed
 @given(st.lists(words, min_size=1, max_size=4))
 def test_snake_case_joins_the_words_of_a_name(parts: list[str]) -> None:
     assert snake_case("".join(parts)) == "_".join(parts).lower()
 
 
+@at_any_speed
 @given(st.from_regex(r"[A-Z]{2,5}", fullmatch=True), words)
 def test_snake_case_keeps_a_run_of_capitals_together(run: str, word: str) -> None:
     assert snake_case(run + word) == f"{run}_{word}".lower()
     assert snake_case(word + run) == f"{word}_{run}".lower()
 
 
+@at_any_speed
 @given(st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,12}", fullmatch=True))
 def test_snake_case_only_lowers_and_separates(name: str) -> None:
     found = snake_case(name)
@@ -215,6 +226,7 @@ def chain(schema_version: int, missing: set[int]) -> dict[int, Callable[[dict[st
     }
 
 
+@at_any_speed
 @given(st.integers(1, 6), st.integers(1, 8), st.sets(st.integers(1, 5), max_size=2))
 def test_upcast_runs_each_step_once_in_order(schema_version: int, stored: int, missing: set[int]) -> None:
     upcasters = chain(schema_version, missing)
@@ -232,6 +244,7 @@ def test_upcast_runs_each_step_once_in_order(schema_version: int, stored: int, m
     assert document == {"path": []}
 
 
+@at_any_speed
 @given(st.integers(1, 5), st.integers(-2, 8))
 def test_upcasters_lead_from_a_version_below_the_class(schema_version: int, source: int) -> None:
     assume(not 1 <= source < schema_version)
@@ -277,6 +290,7 @@ def containers_in(value: Any) -> list[Any]:
     return own + [each for item in inner for each in containers_in(item)]
 
 
+@at_any_speed
 @given(contained)
 def test_plain_undoes_guard(value: Any) -> None:
     guarded = guard(value, OWNER)
@@ -285,6 +299,7 @@ def test_plain_undoes_guard(value: Any) -> None:
     assert kinds(plain(guarded)) == kinds(value)
 
 
+@at_any_speed
 @given(contained)
 def test_copies_of_guarded_values_are_ordinary(value: Any) -> None:
     guarded = guard(value, OWNER)
@@ -293,11 +308,13 @@ def test_copies_of_guarded_values_are_ordinary(value: Any) -> None:
         assert kinds(made) == kinds(value)
 
 
+@at_any_speed
 @given(json_values)
 def test_guarded_values_are_the_same_json(value: Json) -> None:
     assert json.dumps(guard(value, OWNER)) == json.dumps(value)
 
 
+@at_any_speed
 @given(contained)
 def test_guard_reaches_every_container_and_copies_it(value: Any) -> None:
     before = copy.deepcopy(value)
@@ -358,6 +375,7 @@ def test_every_method_that_changes_a_container_asks_first(kind: type[Any], guard
         assert plain(guarded) == before, name
 
 
+@at_any_speed
 @given(bags)
 def test_guarded_properties_stay_a_property_bag(bag: dict[str, Json]) -> None:
     guarded = guard(Properties(bag), OWNER)

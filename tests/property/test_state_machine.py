@@ -497,3 +497,18 @@ def test_machine_finds_a_planted_bug(eventic: str, monkeypatch: pytest.MonkeyPat
     plant(monkeypatch)
     with pytest.raises((Exception, pytest.fail.Exception)):
         run_machine(eventic, 40, shrink=False)
+
+
+@pytest.mark.parametrize(("change", "error"), [({"count": 5}, VersionConflict), ({"count": "x"}, InvalidRecord)])
+def test_failed_save_leaves_the_object_as_it_was(eventic: str, change: dict[str, Any], error: type[Exception]) -> None:
+    """What a copy was changed to is still there to be corrected, or saved after a refresh of another object."""
+    item = Item(count=1)
+    copied = item.model_copy(update=change)
+    if error is VersionConflict:
+        item.count = 3
+    with pytest.raises(error):
+        copied.save()
+    assert (copied.count, copied.version) == (change["count"], 0)
+    with psycopg.connect(eventic) as connection:
+        found = connection.execute("select max(version) from eventic.records").fetchall()
+    assert found == [(item.version,)]

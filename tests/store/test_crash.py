@@ -137,6 +137,8 @@ def own_server() -> Iterator[tuple[str, Path]]:
         yield server.url, server.data_dir
     finally:
         server.release()
+        while (server.data_dir / "postmaster.pid").exists():  # its keeper stops it after its last user
+            time.sleep(0.02)
         shutil.rmtree(folder, ignore_errors=True)
 
 
