@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from eventic_core.errors import ConfigurationError, EvolutionError
@@ -14,6 +15,8 @@ from eventic_core.store.postgres import PostgresStore
 
 if TYPE_CHECKING:
     from eventic_core.settings import Settings
+
+_log = logging.getLogger("eventic")
 
 __all__ = ["PostgresStore", "check_evolution", "connect", "database_url", "disconnect"]
 
@@ -66,6 +69,13 @@ def connect(settings: Settings, url: str) -> PostgresStore:
         database.persist(prepare)
         store = PostgresStore(database, max_record_bytes=settings.max_record_bytes)
         check_evolution(store)
+        if store.is_feed_ahead():
+            _log.warning(
+                "The change feed of %s stands still: its transaction ids are ahead of the server's, as after restoring "
+                "a dump into a new cluster. ARCHITECTURE.md, Known limits, says what to do.",
+                database.label(),
+                extra={"action": "feed_ahead"},
+            )
     except BaseException:
         database.engine.dispose()
         raise

@@ -42,6 +42,7 @@ _WRITTEN_BY = statement("written_by", columns=COLUMNS)
 _OUTCOME = statement("outcome")
 _NOTE_CLASS = statement("note_class")
 _CLASSES = statement("classes")
+_FEED_AHEAD = statement("feed_ahead")
 _COPY = statement("copy")
 _COPY_KEYS = statement("copy_keys")
 
@@ -212,6 +213,10 @@ class PostgresStore:
 
     def written_by(self, workflow_id: str, tx: Transaction | None = None) -> list[StoredVersion]:
         return self._fetch(_WRITTEN_BY, (workflow_id,), tx)
+
+    def is_feed_ahead(self) -> bool:
+        """Tell whether stored transaction ids are ahead of the cluster's, which holds the change feed back."""
+        return bool(self.database.fetch(_FEED_AHEAD, ())[0][0])
 
     def schema_versions(self, class_types: Sequence[str]) -> list[tuple[str, int]]:
         """Give the schema versions of the classes that were ever written."""

@@ -115,6 +115,31 @@ def test_exhausted_pool_waits_and_then_says_so(migrated_url: str) -> None:
     assert Lamp.where().count() == 60
 
 
+def test_restored_dump_that_holds_the_feed_back_is_warned_of_and_can_be_mended(
+    migrated_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    Eventic.init(name="a", database_url=migrated_url)
+    lamp = Lamp(place="hall")
+    Eventic.shutdown()
+    mend = "alter table eventic.records {} trigger user"
+    with psycopg.connect(migrated_url, autocommit=True) as connection:
+        for xid, warned in (("4611686018427387904", True), ("1", False)):
+            for statement in (
+                mend.format("disable"),
+                f"update eventic.records set xid = '{xid}'",
+                mend.format("enable"),
+            ):
+                connection.execute(statement)
+            caplog.clear()
+            Eventic.init(name="a", database_url=migrated_url)
+            assert ("stands still" in caplog.text) is warned
+            assert len(list(Lamp.changes())) == (0 if warned else 1)
+            Eventic.shutdown()
+    Eventic.init(name="a", database_url=migrated_url)
+    Lamp.hydrate(lamp.id).watts = 60
+    assert [version.watts for version in Lamp.changes()] == [40, 60]
+
+
 def test_init_without_a_database_uses_the_embedded_one_and_says_where(tmp_path: Path) -> None:
     program = (
         "from eventic_core import Eventic, Record\n"
