@@ -35,10 +35,7 @@ VERSION = statement("version", columns=COLUMNS)
 HISTORY = statement("history", columns=COLUMNS)
 COPY = statement("copy")
 
-RECORDS = 50
-MATCHES = 7
-THREADS = 8
-RETRIES = 10_000
+RECORDS, MATCHES, THREADS, RETRIES = 50, 7, 8, 10_000
 
 # Purpose: a current record and its past, 10 versions each, without the application's round trips.
 FILL = """
@@ -138,15 +135,7 @@ def hydrate_current(bench: Bench) -> measure.Result:
     return measure.Result("hydrate current", ours, floor, 1.6)
 
 
-def hydrate_old(bench: Bench) -> measure.Result:
-    return hydrate_version(bench, "hydrate old", 5, 10)
-
-
-def hydrate_old_500(bench: Bench) -> measure.Result:
-    return hydrate_version(bench, "hydrate old 500", 500, 1000)
-
-
-def hydrate_version(bench: Bench, name: str, version: int, versions: int) -> measure.Result:
+def hydrate_old(bench: Bench, *, version: int, versions: int, name: str = "hydrate old") -> measure.Result:
     item = with_versions(bench, versions)
     ours, floor = measure.side_by_side(
         lambda _: Todo.hydrate(item.id, version=version),
@@ -232,6 +221,8 @@ def raise_priority_bare(connection: psycopg.Connection[Any], record_id: UUID) ->
 
 
 def in_threads(calls: Sequence[Callable[[], object]], times: int) -> float:
+    """Repeat each call in a thread of its own, and time them all."""
+
     def repeat(call: Callable[[], object]) -> None:
         for _ in range(times):
             call()
@@ -250,8 +241,7 @@ def in_threads(calls: Sequence[Callable[[], object]], times: int) -> float:
 def check_count(record_id: UUID, each: int) -> None:
     item = Todo.hydrate(record_id)
     if (item.priority, item.version) != (THREADS * each, THREADS * each):
-        message = f"counter: {item.priority} of {THREADS * each} increments are stored, in {item.version} versions"
-        raise RuntimeError(message)
+        raise RuntimeError(f"counter: {item.priority} of {THREADS * each} increments stored as {item.version} versions")
 
 
 def where(bench: Bench) -> measure.Result:
@@ -285,8 +275,8 @@ ROWS: dict[str, Callable[[Bench], measure.Result]] = {
     "create": create,
     "change": change,
     "hydrate current": hydrate_current,
-    "hydrate old": hydrate_old,
-    "hydrate old 500": hydrate_old_500,
+    "hydrate old": functools.partial(hydrate_old, version=5, versions=10),
+    "hydrate old 500": functools.partial(hydrate_old, name="hydrate old 500", version=500, versions=1000),
     "list": history,
     "query": query,
     "create_many": create_many,

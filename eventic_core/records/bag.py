@@ -43,6 +43,9 @@ class Properties(GuardedDict):
         copy: dict[str, JsonValue] = plain(dict(self._present()))
         return copy
 
+    def __reduce_ex__(self, _: Any) -> tuple[Any, ...]:
+        return Properties, (dict(self),)
+
     def _present(self) -> Properties:
         reference = getattr(self, "_owner", None)
         owner = reference() if reference else None

@@ -145,7 +145,9 @@ def _guard(value: Any, owner: weakref.ref[Any]) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """Give a copy with ordinary lists, dicts and sets, also nested; other values are shared."""
+    """Give a copy with ordinary lists, dicts and sets, also nested; a bag stays one, other values are shared."""
+    if isinstance(value, GuardedDict) and type(value) is not GuardedDict:
+        return type(value)((key, plain(item)) for key, item in value.items())
     if isinstance(value, list):
         return [plain(item) for item in value]
     if isinstance(value, dict):

@@ -74,8 +74,6 @@ class Record(BaseModel, metaclass=RecordMeta):
         _stored: state.Stored | None = PrivateAttr()
         _scope: Scope | None = PrivateAttr()
         id: UUID = Field(default_factory=UUID)
-        version: int = Field(default=-1, init=False)
-        version_id: UUID | None = Field(default=None, init=False)
 
         def __init_subclass__(
             cls,
@@ -97,19 +95,19 @@ class Record(BaseModel, metaclass=RecordMeta):
             """The record's id, the same for all its versions."""
             return state.id_of(self)
 
-        @computed_field
-        @property
-        def version(self) -> int:
-            """The version this object is; -1 for a draft."""
-            stored = state.stored_of(self)
-            return -1 if stored is None else stored.version
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def version(self) -> int:
+        """The version this object is; -1 for a draft."""
+        stored = state.stored_of(self)
+        return -1 if stored is None else stored.version
 
-        @computed_field
-        @property
-        def version_id(self) -> UUID | None:
-            """The version's own id; `None` for a draft."""
-            stored = state.stored_of(self)
-            return None if stored is None else stored.stamp.version_id
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def version_id(self) -> UUID | None:
+        """The version's own id; `None` for a draft."""
+        stored = state.stored_of(self)
+        return None if stored is None else stored.stamp.version_id
 
     @property
     def is_stored(self) -> bool:
@@ -169,17 +167,19 @@ class Record(BaseModel, metaclass=RecordMeta):
             scope.enlist(record)
         return record
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name.startswith("_"):
-            super().__setattr__(name, value)
-            return
-        attribute = getattr(type(self), name, None)
-        if isinstance(attribute, property) and attribute.fset is not None:
-            attribute.__set__(self, value)
-            return
-        if name not in type(self).model_fields:
-            self._refuse_name(name)
-        self._assign({name: value}, f"{type(self).__name__}.{name} = ...", f"record.update_async({name}=...)")
+    if not TYPE_CHECKING:  # visible to checkers, it would allow any name
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            if name.startswith("_"):
+                super().__setattr__(name, value)
+                return
+            attribute = getattr(type(self), name, None)
+            if isinstance(attribute, property) and attribute.fset is not None:
+                attribute.__set__(self, value)
+                return
+            if name not in type(self).model_fields:
+                self._refuse_name(name)
+            self._assign({name: value}, f"{type(self).__name__}.{name} = ...", f"record.update_async({name}=...)")
 
     def __delattr__(self, name: str) -> None:
         if name.startswith("_"):

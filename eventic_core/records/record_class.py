@@ -6,12 +6,13 @@ Owns the metaclass. Knows nothing of scopes, queries or the store.
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import re
 import weakref
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, cast, dataclass_transform, get_args, get_origin
 
-from pydantic import BaseModel, Field, PrivateAttr, SecretBytes, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretBytes, SecretStr
 
 # The only door to a metaclass of one's own; a test guards each name.
 from pydantic._internal._model_construction import ModelMetaclass, build_lenient_weakvaluedict
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from eventic_core.records.fields import Fields
     from eventic_core.records.record import Record
 
+_KEYWORDS = ("class_type", "schema_version", "upcasters", "unique", "indexes", "merge")
 IDENTITY = ("id", "version", "version_id")
 """Not fields: they come from the store, and a body that holds one is refused."""
 
@@ -166,6 +168,7 @@ class RecordMeta(ModelMetaclass):
             root.__eventic__ = Definition(class_type="")
             return root
         _refuse_init(name, bases, namespace)
+        _refuse_misspelt(name, kwargs)
         namespace = {**namespace, **wrap_methods(namespace, _mixin_methods(bases))}
         if kwargs.setdefault("__pydantic_reset_parent_namespace__", True):
             # Pydantic would look for local types in this frame instead of the one that holds the class statement.
@@ -231,6 +234,14 @@ def _refuse_init(name: str, bases: tuple[type[Any], ...], namespace: dict[str, A
             "Use model_post_init."
         )
         raise InvalidRecordClass(message)
+
+
+def _refuse_misspelt(name: str, keywords: dict[str, Any]) -> None:
+    for keyword in keywords.keys() - ConfigDict.__annotations__.keys():
+        near = difflib.get_close_matches(keyword, _KEYWORDS, n=1)
+        if near:
+            message = f"{name}: {keyword} is no class keyword. Did you mean {near[0]}?"
+            raise InvalidRecordClass(message)
 
 
 def _mixin_methods(bases: tuple[type[Any], ...]) -> dict[str, Any]:

@@ -30,7 +30,7 @@ _DEADLOCK_ATTEMPTS = 5
 
 LOST = (psycopg.OperationalError, psycopg.InterfaceError, sa.exc.OperationalError, sa.exc.InterfaceError)
 _REFUSED = (pg.InvalidPassword, pg.InvalidAuthorizationSpecification, pg.InvalidCatalogName, pg.QueryCanceled)
-_RETRIED = (pg.DeadlockDetected, pg.SerializationFailure)
+RETRIED = (pg.DeadlockDetected, pg.SerializationFailure)
 
 
 def create_engine(settings: Settings, url: str) -> sa.Engine:
@@ -75,6 +75,11 @@ class Database:
         finally:
             lent.close()
 
+    def apart(self) -> psycopg.Connection[Any]:
+        """Open an autocommit connection outside the pool, to be closed by the caller."""
+        url = self.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+        return psycopg.connect(url, autocommit=True, connect_timeout=10)
+
     def fetch(self, sql: str, parameters: Sequence[Any] | dict[str, Any]) -> list[tuple[Any, ...]]:
         """Run one reading statement and give its rows; runs it again on a new connection if the server is lost."""
 
@@ -104,7 +109,7 @@ class Database:
                 return work()
             except (*LOST, sa.exc.TimeoutError) as error:
                 cause = getattr(error, "orig", None) or error
-                if isinstance(cause, _RETRIED):
+                if isinstance(cause, RETRIED):
                     deadlocks += 1
                     if deadlocks >= _DEADLOCK_ATTEMPTS:
                         raise self.unavailable(error) from error

@@ -70,24 +70,45 @@ class PostgresStore:
     def append(self, appends: Sequence[Append], tx: Transaction | None = None) -> list[Stamp]:
         joined = _ours(tx)
         for append in appends:
-            self._note(append, joined)
+            self._note(append)
         sql, parameters = _append_statement(appends)
         try:
             if joined is not None:
                 rows = _guarded(joined, lambda: joined.fetch(sql, parameters))
-                joined.written.extend(append.version_id for append in appends)
             else:
-                rows = self.database.persist(lambda: self._execute(sql, parameters), lambda: self._outcome(appends))
+                rows = self._append_alone(sql, parameters, appends)
         except pg.UniqueViolation as error:
             raise _taken(error, [append.class_type for append in appends if append.version == 0]) from error
         except _UNSTORABLE as error:
             raise _unstorable(error) from error
         if len(rows) != len(appends):
             raise StaleWrite
+        if joined is not None:
+            joined.written.extend(append.version_id for append in appends)
         if len(appends) == 1:
             return [_written(appends[0], rows[0][-3:])]
         by_id = {row[0]: row[1:] for row in rows}
         return [_written(append, by_id[append.version_id]) for append in appends]
+
+    def _append_alone(self, sql: str, parameters: Sequence[Any], appends: Sequence[Append]) -> list[tuple[Any, ...]]:
+        """Write in a transaction of its own; after a lost connection find out first whether it is there already.
+
+        A lost attempt may still be at work on the server, ahead of its repetition, which then looks like a conflict.
+        """
+        repeated = False
+
+        def attempt() -> list[tuple[Any, ...]]:
+            nonlocal repeated
+            again, repeated = repeated, True
+            try:
+                rows = self._execute(sql, parameters)
+            except pg.UniqueViolation:
+                if again and (found := self._outcome(appends)):
+                    return found
+                raise
+            return (self._outcome(appends) or rows) if again and len(rows) != len(appends) else rows
+
+        return self.database.persist(attempt, lambda: self._outcome(appends))
 
     def _execute(self, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
         with self.database.lend() as connection:
@@ -97,16 +118,18 @@ class PostgresStore:
         rows = self._execute(_OUTCOME, ([append.version_id for append in appends],))
         return rows or None
 
-    def _note(self, append: Append, tx: PostgresTransaction | None) -> None:
+    def _note(self, append: Append) -> None:
+        """Remember the class's schema version when this process first writes it.
+
+        On a connection of its own, outside the pool: a transaction that noted it would hold up every other writer of
+        the class, and one that waited for the pool might wait for itself.
+        """
         noted = (append.class_type, append.schema_version)
         if noted in self._noted:
             return
-        if tx is not None:  # kept out of the set: this transaction may still roll back
-            tx.run(lambda: tx.driver.execute(_NOTE_CLASS, noted))
-            return
 
         def note() -> None:
-            with self.database.lend() as connection:
+            with self.database.apart() as connection:
                 connection.execute(_NOTE_CLASS, noted)
 
         self.database.persist(note)
@@ -149,7 +172,7 @@ class PostgresStore:
         except _UNSTORABLE as error:
             raise _unstorable(error) from error
         for append in first.values():
-            self._note(append, tx)
+            self._note(append)
             tx.written.append(append.version_id)
         return ids
 

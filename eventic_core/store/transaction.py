@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import sqlalchemy as sa
 
-from eventic_core.errors import Invalid
-from eventic_core.store.engine import LOST
+from eventic_core.errors import Conflict, Invalid
+from eventic_core.store.engine import LOST, RETRIED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ class PostgresTransaction:
     def __init__(self, database: Database, connection: sa.Connection, *, owned: bool) -> None:
         self._database = database
         self._owned = owned
-        self._savepoints = 0
+        self._savepoints: dict[str, int] = {}
         self.connection = connection
         self.written: list[UUID] = []
 
@@ -79,9 +79,16 @@ class PostgresTransaction:
 
         Raises:
             StoreUnavailable: The server was lost; nothing of the transaction is stored.
+            Conflict: It was chosen to end a deadlock; nothing of it is stored.
         """
         try:
             return work()
+        except RETRIED as error:
+            message = (
+                "Two transactions waited for each other, and Postgres ended this one. Run the unit of work again, and "
+                "let all of them change records in the same order, or without queries in between."
+            )
+            raise Conflict(message) from error
         except LOST as error:
             raise self._database.unavailable(error) from error
 
@@ -104,14 +111,15 @@ class PostgresTransaction:
 
     def savepoint(self) -> str:
         """Mark a point to go back to."""
-        self._savepoints += 1
-        name = f"eventic_{self._savepoints}"
+        name = f"eventic_{len(self._savepoints) + 1}"
         self.run(lambda: self.driver.execute(f"savepoint {name}"))
+        self._savepoints[name] = len(self.written)
         return name
 
     def rollback_to(self, savepoint: str) -> None:
         """Undo everything since a savepoint."""
         self.run(lambda: self.driver.execute(f"rollback to savepoint {savepoint}"))
+        del self.written[self._savepoints[savepoint] :]
 
     def commit(self) -> None:
         """End it, and find out what happened if the connection is lost meanwhile.

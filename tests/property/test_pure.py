@@ -381,4 +381,5 @@ def test_guarded_properties_stay_a_property_bag(bag: dict[str, Json]) -> None:
     guarded = guard(Properties(bag), OWNER)
     assert type(guarded) is Properties
     assert guarded == bag
-    assert kinds(plain(guarded)) == kinds(bag)
+    assert type(plain(guarded)) is Properties  # what a snapshot keeps, and restores
+    assert kinds(plain(dict(guarded))) == kinds(bag)

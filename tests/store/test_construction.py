@@ -278,6 +278,13 @@ def test_fields_that_would_not_be_stored_whole_are_refused() -> None:
             history: list[str] = []  # type: ignore[assignment]
 
 
+def test_misspelt_class_keyword_is_refused() -> None:
+    with pytest.raises(InvalidRecordClass, match="Did you mean unique"):
+
+        class Typo(Record, uniqe=["text"]):  # type: ignore[call-arg]
+            text: str
+
+
 def test_generic_takes_class_type_and_queue_from_its_origin() -> None:
     item = Box[int](content=3)
     assert Box[int]._queue_name == Box._queue_name == "queue_box"

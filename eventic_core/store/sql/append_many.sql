@@ -17,11 +17,13 @@ with input as materialized (
 ), ready as materialized (
     select 1 as yes
     where (select count(*) from head) = (select count(*) from input where version > 0)
+), clock as materialized (
+    -- one moment for all, so that no moment shows half of them
+    select greatest(clock_timestamp(), (select max(recorded_at) from head) + interval '1 microsecond') as moment
+    from ready
 ), stamped as materialized (
-    select h.id, h.version_id,
-           greatest(clock_timestamp(), h.recorded_at + interval '1 microsecond') as moment,
-           greatest(pg_current_xact_id(), h.xid) as xid
-    from head h, ready
+    select h.id, h.version_id, clock.moment, greatest(pg_current_xact_id(), h.xid) as xid
+    from head h, clock
 ), closed as (
     update eventic.records r
     set superseded_at = s.moment
@@ -44,9 +46,9 @@ insert into eventic.records (version_id, id, version, class_type, data, tombston
                              actor, reason, correlation_id, workflow_id, step_id, recorded_at, xid)
 select i.version_id, i.id, i.version, i.class_type, i.data::jsonb, i.tombstone, i.schema_version,
        i.actor, i.reason, i.correlation_id, i.workflow_id, i.step_id,
-       coalesce(c.moment, clock_timestamp()), coalesce(c.xid, pg_current_xact_id())
+       clock.moment, coalesce(c.xid, pg_current_xact_id())
 from input i
-left join closed c on c.id = i.id, ready
+left join closed c on c.id = i.id, clock
 where i.version = 0 or c.id is not null
 order by i.number
 returning version_id, recorded_at, xid::text, position
