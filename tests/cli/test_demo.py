@@ -9,6 +9,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+import airportsdata
 import psycopg
 import pytest
 
