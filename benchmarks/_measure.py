@@ -103,8 +103,8 @@ def server(url: str | None) -> Iterator[Server]:
     folder.chmod(0o755)  # user nobody, who runs Postgres for root, must reach it
     embedded = start_embedded(folder)
     pid_file = embedded.data_dir / "postmaster.pid"
-    _pin(int(pid_file.read_text().split()[0]))
     try:
+        _pin(int(pid_file.read_text().split()[0]))
         yield Server(embedded.url)
     finally:
         embedded.release()

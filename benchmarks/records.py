@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import itertools
 import json
 import statistics
 import threading
@@ -113,8 +112,8 @@ def change(bench: Bench) -> measure.Result:
     others = [Todo(text="Learn").id for _ in range(RECORDS)]
     sent = []
     for number in range(rounds + 20):
-        record_id, version = others[number % RECORDS], number // RECORDS + 1
-        sent.append((record_id, version, *parameters(record_id, version, document(text=f"Learn {number}"))))
+        key = (others[number % RECORDS], number // RECORDS + 1)
+        sent.append((*key, *parameters(*key, document(text=f"Learn {number}"))))
 
     def assign(number: int) -> None:
         items[number % RECORDS].text = f"Learn {number}"
@@ -165,9 +164,8 @@ def query(bench: Bench) -> measure.Result:
     bench.bare.execute(FILL, (MATCHES * RECORDS,))
     bench.bare.execute("vacuum analyze eventic.records")
     sent = [queries.select(Selection(family(Todo), filter=Todo.fields.team == team)) for team in range(1, RECORDS)]
-    wanted = itertools.cycle(range(1, RECORDS))
     ours, floor = measure.side_by_side(
-        lambda _: Todo.where(Todo.fields.team == next(wanted)).all(),
+        lambda number: Todo.where(Todo.fields.team == 1 + number % len(sent)).all(),
         lambda number: read(bench, *sent[number % len(sent)]),
         rounds=bench.rounds(2000),
     )
@@ -185,9 +183,9 @@ def create_many(bench: Bench) -> measure.Result:
             for row in values:
                 copy.write_row(row)
 
-    rounds = bench.rounds(10)
-    prepared = [[parameters(new_id(), 0, text, "create_many") for text in documents] for _ in range(rounds + 1)]
-    ours, least = measure.side_by_side(lambda _: Todo.create_many(rows), floor, rounds=rounds, warm_up=1)
+    sent = range(bench.rounds(10) + 1)
+    prepared = [[parameters(new_id(), 0, text, "create_many") for text in documents] for _ in sent]
+    ours, least = measure.side_by_side(lambda _: Todo.create_many(rows), floor, rounds=bench.rounds(10), warm_up=1)
     return measure.Result("create_many", ours / count, least / count, 2, unit="us/row", note="20k rows")
 
 

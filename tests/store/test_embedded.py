@@ -80,9 +80,11 @@ def folder() -> Iterator[Path]:
     """A folder that user nobody can enter, unlike pytest's own."""
     made = Path(tempfile.mkdtemp(prefix="eventic-test-", dir="/tmp")).resolve()
     made.chmod(0o755)
+    held_before = set(embedded._held)  # the other tests' server may run in this process too
     yield made
-    for server in list(embedded._held.values()):
-        server.handle.release()
+    for data_dir, server in list(embedded._held.items()):
+        if data_dir not in held_before:
+            server.handle.release()
     wait_until(lambda: not processes(made))
     shutil.rmtree(made)
 

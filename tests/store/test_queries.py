@@ -8,10 +8,12 @@ from enum import StrEnum
 from typing import Any
 from uuid import uuid4
 
+import psycopg
 import pytest
 from pydantic import BaseModel, ConfigDict
 
 from eventic_core import (
+    Cursor,
     DuplicateKey,
     Eventic,
     Invalid,
@@ -380,6 +382,16 @@ def test_change_feed_gives_every_version_once_in_order() -> None:
     assert list(Thing.changes(after=cursor)) == []
     b.size = 9
     assert [t.version for t in Thing.changes(after=cursor)] == [1]
+
+
+def test_change_feed_orders_transaction_ids_as_numbers(eventic: str) -> None:
+    thing = make("a")
+    thing.size = 1
+    with psycopg.connect(eventic, autocommit=True) as connection:
+        connection.execute("alter table eventic.records disable trigger user")
+        connection.execute("update eventic.records set xid = (9 + version)::text::xid8")
+    assert [change.cursor.xid for change in Thing.changes()] == [9, 10]
+    assert [change.version for change in Thing.changes(after=Cursor(9, 10**9))] == [1]
 
 
 def test_unknown_ids_are_not_found_and_named() -> None:

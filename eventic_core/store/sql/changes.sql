@@ -3,5 +3,5 @@
 select {columns} from eventic.records
 where (xid, position) > (%s::text::xid8, %s) and xid < pg_snapshot_xmin(pg_current_snapshot())
   and (%s::text[] is null or class_type = any(%s::text[]))
-order by xid, position
+order by records.xid, records.position
 limit %s
