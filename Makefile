@@ -26,7 +26,7 @@ lint: .venv/.dev ## check format, style, import directions and types
 	@for app in examples/*/app.py; do $(BIN)/mypy --no-error-summary "$$app" || exit 1; done
 
 bench: .venv/.dev ## run the benchmarks
-	@for file in benchmarks/*.py; do echo "$$file"; $(BIN)/python "$$file" || exit 1; done
+	@for file in benchmarks/[!_]*.py; do echo "$$file"; $(BIN)/python "$$file" || exit 1; done
 
 clean: ## remove what the commands made, except the embedded Postgres' data
 	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

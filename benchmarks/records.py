@@ -16,7 +16,7 @@ import _measure as measure
 
 from eventic_core import Eventic, Record, evented
 from eventic_core.records.filters import Selection
-from eventic_core.records.port import new_id
+from eventic_core.records.ids import new_id
 from eventic_core.records.record_class import family
 from eventic_core.store import queries
 from eventic_core.store.sql import COLUMNS, statement

@@ -129,6 +129,9 @@ def guard(value: Any, owner: Owner) -> Any:
 
 def _guard(value: Any, owner: weakref.ref[Any]) -> Any:
     guarded: Any
+    if not value and isinstance(value, GuardedDict) and not hasattr(value, "_owner"):
+        value._owner = owner  # an empty bag, new from validation: nothing to copy
+        return value
     if isinstance(value, list):
         guarded = GuardedList(_guard(item, owner) for item in value)
     elif isinstance(value, dict):

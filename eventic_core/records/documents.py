@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
+_MAX_DEPTH = 100
 _REMEDY = "Change the value; nothing was stored."
 
 
@@ -30,7 +31,8 @@ def dump(model: BaseModel, *, max_bytes: int) -> bytes:
     name = type(model).__name__
     try:
         data = model.__pydantic_serializer__.to_json(model, by_alias=False, exclude_computed_fields=True)
-        values = from_json(data, allow_inf_nan=True)
+        if data.count(b"[") + data.count(b"{") > _MAX_DEPTH:  # may be nested too deeply: the decoder knows
+            from_json(data, allow_inf_nan=True)
     except (PydanticSerializationError, ValueError) as error:
         message = f"{name} cannot be stored as JSON: {error}. {_REMEDY}"
         raise InvalidRecord(message) from error
@@ -41,7 +43,7 @@ def dump(model: BaseModel, *, max_bytes: int) -> bytes:
         )
         raise InvalidRecord(message)
     if b"NaN" in data or b"Infinity" in data or b"\\u0000" in data:
-        _refuse_unstorable(name, values)
+        _refuse_unstorable(name, from_json(data, allow_inf_nan=True))
     return data
 
 

@@ -65,6 +65,19 @@ def property_expression(cls: Any, name: str) -> FieldExpression:
 
 def kind_of(annotation: Any) -> Kind:
     """Say how values of an annotation compare."""
+    try:
+        return _known_kind(annotation)
+    except TypeError:  # not hashable
+        return _kind_of(annotation)
+
+
+@functools.lru_cache(maxsize=1024)
+def _known_kind(annotation: Any) -> Kind:
+    return _kind_of(annotation)
+
+
+def _kind_of(annotation: Any) -> Kind:
+    """Say how values of an annotation compare."""
     annotation = _bare(annotation)
     if not isinstance(annotation, type):
         return Kind.JSON

@@ -5,8 +5,6 @@ Owns the protocol and its values. Knows no SQL and no driver; `store` implements
 
 from __future__ import annotations
 
-import uuid
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from eventic_core.errors import NotInitialised
@@ -20,11 +18,6 @@ if TYPE_CHECKING:
     from eventic_core.records.filters import Selection
     from eventic_core.records.stamp import Stamp
 
-if hasattr(uuid, "uuid7"):
-    new_id: Callable[[], UUID] = uuid.uuid7
-else:
-    from uuid_utils.compat import uuid7 as new_id
-
 
 class Key(NamedTuple):
     """One unique key of a record: `value` is canonical JSON, `None` frees the key."""
@@ -34,8 +27,7 @@ class Key(NamedTuple):
     value: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Append:
+class Append(NamedTuple):
     """One version to write; `version` 0 creates the record, any other needs `version - 1` to be current."""
 
     id: UUID
@@ -48,9 +40,9 @@ class Append:
     correlation_id: str | None
     workflow_id: str | None
     step_id: int | None
-    tombstone: bool = False
-    keys: tuple[Key, ...] = ()
-    version_id: UUID = field(default_factory=new_id)
+    tombstone: bool
+    keys: tuple[Key, ...]
+    version_id: UUID
 
 
 class StoredVersion(NamedTuple):

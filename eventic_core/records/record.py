@@ -150,8 +150,7 @@ class Record(BaseModel, metaclass=RecordMeta):
         given = values.pop("id", None)
         try:
             record: Self = cls.draft(values)
-            if given is not None:
-                object.__setattr__(record, "_id", given if isinstance(given, UUID) else UUID(given))
+            state.prepare_draft(record, given if given is None or isinstance(given, UUID) else UUID(given))
         except ValidationError as error:
             raise state.invalid(cls.__name__, error, "These values do not fit") from error
         except (ValueError, AttributeError, TypeError) as error:
@@ -526,7 +525,9 @@ class Record(BaseModel, metaclass=RecordMeta):
         return super().model_copy(update=update, deep=deep)
 
     def __getstate__(self) -> dict[Any, Any]:
-        identity = (self.id, self._stored) if self.is_stored else None
+        stored = state.stored_of(self)
+        # As text, which is compared with care: other code may read it, whose class gives another document.
+        identity = None if stored is None else (self.id, stored._replace(data=state.text_of(stored)))
         return {**super().__getstate__(), "eventic": identity}
 
     def __setstate__(self, pickled: dict[Any, Any]) -> None:
@@ -555,6 +556,8 @@ class Record(BaseModel, metaclass=RecordMeta):
     @field_validator("properties")
     @classmethod
     def _refuse_field_names(cls, value: Properties) -> Properties:
+        if not value:
+            return value
         taken = sorted(name for name in value if name in cls.model_fields or name in IDENTITY)
         if taken:
             message = f"a property cannot have the name of a field: {', '.join(taken)}"

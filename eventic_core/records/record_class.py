@@ -57,7 +57,12 @@ class UniqueKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Definition:
-    """A record class's own settings; its class keywords, completed and checked."""
+    """A record class's own settings: its class keywords, completed and checked, and what its fields are like.
+
+    Attributes:
+        frozen: Fields that cannot be assigned.
+        guarded: Fields that may hold lists, dicts or sets.
+    """
 
     class_type: str
     schema_version: int = 1
@@ -66,6 +71,7 @@ class Definition:
     indexes: tuple[str, ...] = ()
     merge: Literal["disjoint"] | None = None
     frozen: frozenset[str] = frozenset()
+    guarded: tuple[str, ...] = ()
 
     @property
     def queue_name(self) -> str:
@@ -281,7 +287,15 @@ def check_fields(cls: Any) -> None:
                 message = f"{cls.__name__}: unique and indexes name fields; {name!r} is none of its fields."
                 raise InvalidRecordClass(message)
     frozen = frozenset(name for name, info in cls.model_fields.items() if info.frozen)
-    cls.__eventic__ = dataclasses.replace(definition, frozen=frozen)
+    guarded = tuple(name for name, info in cls.model_fields.items() if _may_hold_containers(info.annotation))
+    cls.__eventic__ = dataclasses.replace(definition, frozen=frozen, guarded=guarded)
+
+
+def _may_hold_containers(annotation: Any) -> bool:
+    from eventic_core.records.fields import kind_of
+    from eventic_core.records.filters import Kind
+
+    return kind_of(annotation) is Kind.JSON
 
 
 def _unstorable(annotation: Any) -> str | None:

@@ -5,7 +5,6 @@ Functions on a record's own slots, used by the record class and by scopes; no da
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from pydantic import ValidationError
@@ -14,7 +13,8 @@ from pydantic_core import to_json
 from eventic_core.errors import ChangedOutsideScope, InvalidRecord, RecordDeleted
 from eventic_core.records import documents, evolution
 from eventic_core.records.containers import guard, plain
-from eventic_core.records.port import Append, Key, StoredVersion, new_id
+from eventic_core.records.ids import new_id
+from eventic_core.records.port import Append, Key, StoredVersion
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 R = TypeVar("R", bound="Record")
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(NamedTuple):
     """What the table held when the object was last read or written."""
 
     version: int
@@ -66,6 +65,13 @@ def id_of(record: Record) -> UUID:
         return made
 
 
+def prepare_draft(record: Record, record_id: UUID | None) -> None:
+    """Fill the slots of a new record: asking Pydantic for an empty one is slow."""
+    _set(record, "_id", record_id or new_id())
+    _set(record, "_stored", None)
+    _set(record, "_scope", None)
+
+
 def scope_of(record: Record) -> Scope | None:
     """Give the scope that holds the object, if one does."""
     try:
@@ -102,6 +108,7 @@ def from_row(cls: type[R], row: StoredVersion) -> R:
     record = validated(cls, row)
     _set(record, "_id", row.id)
     _set(record, "_stored", Stored(row.version, row.data, row.stamp))
+    _set(record, "_scope", None)
     guard_containers(record)
     return record
 
@@ -133,7 +140,8 @@ def validated(cls: type[R], row: StoredVersion) -> R:
 def guard_containers(record: Record) -> None:
     """Put guarded copies in place of the record's lists, dicts and sets."""
     values = record.__dict__
-    for name, value in values.items():
+    for name in type(record).__eventic__.guarded:
+        value = values.get(name)
         if isinstance(value, _CONTAINERS):
             values[name] = guard(value, record)
 
@@ -214,7 +222,9 @@ def current_document(record: Record) -> dict[str, Any]:
 
 def stored_document(record: Record) -> dict[str, Any]:
     """Decode what is stored of it, in the form the class gives it today."""
-    return current_document(validated(type(record), as_row(record)))
+    stored = stored_of(record)
+    assert stored is not None
+    return documents.load(_canonical(record, stored))
 
 
 def is_changed(record: Record, data: bytes) -> bool:
@@ -224,7 +234,22 @@ def is_changed(record: Record, data: bytes) -> bool:
         return True
     if stored.data == data:
         return False
-    return not documents.same_value(documents.load(data), stored_document(record))
+    before = _canonical(record, stored)
+    return before != data and not documents.same_value(documents.load(data), documents.load(before))
+
+
+def _canonical(record: Record, stored: Stored) -> bytes:
+    """Give what is stored in the form the class gives it today, made once for a version that was read."""
+    if isinstance(stored.data, bytes):
+        return stored.data
+    data = documents.dump(validated(type(record), as_row(record)), max_bytes=1 << 62)
+    _set(record, "_stored", stored._replace(data=data))
+    return data
+
+
+def text_of(stored: Stored) -> str:
+    """Give the stored document as text: what a read gives, not yet known to be in the class's own form."""
+    return stored.data.decode() if isinstance(stored.data, bytes) else stored.data
 
 
 def refuse_drift(record: Record) -> None:
@@ -279,6 +304,7 @@ def next_version(
         step_id=origin.step_id,
         tombstone=delete,
         keys=_changed_keys(record, data, delete=delete, restore=restore) if definition.unique else (),
+        version_id=new_id(),
     )
 
 

@@ -27,6 +27,7 @@ T = TypeVar("T")
 _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 2.0
 _DEADLOCK_ATTEMPTS = 5
+_KEPT_ROWS = 1000  # results a kept cursor may hold on to
 
 LOST = (psycopg.OperationalError, psycopg.InterfaceError, sa.exc.OperationalError, sa.exc.InterfaceError)
 _REFUSED = (pg.InvalidPassword, pg.InvalidAuthorizationSpecification, pg.InvalidCatalogName, pg.QueryCanceled)
@@ -82,12 +83,26 @@ class Database:
 
     def fetch(self, sql: str, parameters: Sequence[Any] | dict[str, Any]) -> list[tuple[Any, ...]]:
         """Run one reading statement and give its rows; runs it again on a new connection if the server is lost."""
+        return self.persist(lambda: self.run(sql, parameters))
 
-        def read() -> list[tuple[Any, ...]]:
-            with self.lend() as connection:
-                return connection.execute(sql, parameters).fetchall()
-
-        return self.persist(read)
+    def run(self, sql: str, parameters: Sequence[Any] | dict[str, Any]) -> list[tuple[Any, ...]]:
+        """Run one statement in autocommit and give its rows, on the cursor that each connection keeps for it."""
+        lent = self.engine.raw_connection()
+        try:
+            connection: Any = lent.driver_connection
+            cursor = lent.info.get("eventic")
+            if cursor is None:
+                cursor = lent.info["eventic"] = connection.cursor(binary=True)
+            rows: list[tuple[Any, ...]] = cursor.execute(sql, parameters).fetchall()
+            if len(rows) > _KEPT_ROWS:  # the cursor holds on to its last result
+                del lent.info["eventic"]
+        except psycopg.Error as error:
+            if connection.closed or connection.broken:
+                lent.invalidate(error)
+            raise
+        finally:
+            lent.close()
+        return rows
 
     def persist(self, work: Callable[[], T], recover: Callable[[], T | None] | None = None) -> T:
         """Do `work`, again after a lost connection or a deadlock, until the server was away too long.

@@ -111,8 +111,7 @@ class PostgresStore:
         return self.database.persist(attempt, lambda: self._outcome(appends))
 
     def _execute(self, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
-        with self.database.lend() as connection:
-            return connection.execute(sql, parameters).fetchall()
+        return self.database.run(sql, parameters)
 
     def _outcome(self, appends: Sequence[Append]) -> list[tuple[Any, ...]] | None:
         rows = self._execute(_OUTCOME, ([append.version_id for append in appends],))
@@ -159,7 +158,7 @@ class PostgresStore:
                     ids.append(append.id)
                     first.setdefault((append.class_type, append.schema_version), append)
                     keys.extend((append.id, *key) for key in append.keys)
-                    copy.write_row((*_values(append)[:4], append.data.decode(), *_values(append)[5:]))
+                    copy.write_row(_values(append))
             if keys:
                 with tx.driver.cursor() as cursor, cursor.copy(_COPY_KEYS) as copy:
                     for key in keys:
@@ -321,34 +320,20 @@ def _append_statement(appends: Sequence[Append]) -> tuple[str, Sequence[Any]]:
 def _written(append: Append, row: Sequence[Any]) -> Stamp:
     recorded_at, xid, position = row
     return Stamp(
-        version_id=append.version_id,
-        actor=append.actor,
-        reason=append.reason,
-        correlation_id=append.correlation_id,
-        workflow_id=append.workflow_id,
-        step_id=append.step_id,
-        schema_version=append.schema_version,
-        recorded_at=recorded_at,
-        superseded_at=None,
-        xid=int(xid),
-        position=position,
-        tombstone=append.tombstone,
+        append.version_id,
+        append.actor,
+        append.reason,
+        append.correlation_id,
+        append.workflow_id,
+        append.step_id,
+        append.schema_version,
+        recorded_at,
+        None,
+        int(xid),
+        position,
+        append.tombstone,
     )
 
 
 def _stored(row: Sequence[Any]) -> StoredVersion:
-    stamp = Stamp(
-        version_id=row[4],
-        actor=row[5],
-        reason=row[6],
-        correlation_id=row[7],
-        workflow_id=row[8],
-        step_id=row[9],
-        schema_version=row[10],
-        recorded_at=row[11],
-        superseded_at=row[12],
-        xid=int(row[13]),
-        position=row[14],
-        tombstone=row[15],
-    )
-    return StoredVersion(row[0], row[1], row[2], row[3], stamp)
+    return StoredVersion(row[0], row[1], row[2], row[3], Stamp._make(row[4:]))

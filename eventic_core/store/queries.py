@@ -56,11 +56,10 @@ def count(selection: Selection) -> Query:
 
 def _build(selection: Selection, what: str) -> Query:
     values: list[Any] = []
-    shape = replace(
-        selection,
+    shape = Selection(
         class_types=("",) * min(len(selection.class_types), 2),
         filter=None if selection.filter is None else _shape(selection.filter, values),
-        moment=None,
+        orders=selection.orders,
         limit=None if selection.limit is None else 0,
         after=None if selection.after is None else tuple(value is None for value in selection.after),
     )
@@ -134,14 +133,26 @@ class _Frozen:
     at: bool
 
     @functools.cached_property
-    def key(self) -> str:
-        return repr((self.selection, self.at))
+    def key(self) -> tuple[Any, ...]:
+        shape = self.selection
+        return self.at, len(shape.class_types), _key(shape.filter), shape.orders, shape.limit, shape.after
 
     def __hash__(self) -> int:
         return hash(self.key)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Frozen) and self.key == other.key
+
+
+def _key(condition: Filter | None) -> Any:
+    match condition:
+        case Comparison(path, operator, slot):
+            return path.keys, path.kind, operator, slot
+        case Group(word, filters):
+            return word, *map(_key, filters)
+        case Not(inner):
+            return "not", _key(inner)
+    return None
 
 
 @functools.lru_cache(maxsize=512)

@@ -166,9 +166,10 @@ def test_unreachable_versions_fail_at_the_start_and_say_what_is_missing(eventic:
 def test_newer_data_than_the_class_are_refused(eventic: str) -> None:
     define(2, {1: split}, {"first": str})(first="Ada")  # type: ignore[call-arg]
     Eventic.shutdown()
-    define(1, {}, {"name": str})
+    older = define(1, {}, {"name": str})
     with pytest.raises(EvolutionError, match="newer than the class"):
         Eventic.init(name="tests", database_url=eventic)
+    assert older.__eventic__.schema_version == 1
 
 
 def test_changed_class_without_upcaster_names_version_and_remedy() -> None:
