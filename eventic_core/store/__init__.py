@@ -54,16 +54,18 @@ def connect(settings: Settings, url: str) -> PostgresStore:
         ConfigurationError: The server is older than Postgres 14.
         EvolutionError: Versions of a defined class are stored that no chain of upcasters reaches.
     """
-    database = Database(create_engine(settings, url), reconnect_seconds=settings.reconnect_seconds)
+    database = Database(
+        create_engine(settings, url), pool_size=settings.pool_size, reconnect_seconds=settings.reconnect_seconds
+    )
 
     def prepare() -> None:
-        with migrate.open_engine(url) as engine:  # not the store's: that is in autocommit, a migration must not be
-            with engine.connect() as connection:
+        with migrate.open_engine(url) as admin:  # not the store's: that is in autocommit, a migration must not be
+            with admin.connect() as connection:
                 check_version(connection)
                 if not settings.auto_migrate:
                     migrate.require_current(connection, database.label())
             if settings.auto_migrate:
-                migrate.upgrade(engine)
+                migrate.upgrade(admin)
 
     try:
         database.persist(prepare)
@@ -77,7 +79,7 @@ def connect(settings: Settings, url: str) -> PostgresStore:
                 extra={"action": "feed_ahead"},
             )
     except BaseException:
-        database.engine.dispose()
+        database.dispose()
         raise
     return store
 
@@ -101,4 +103,4 @@ def check_evolution(store: PostgresStore) -> None:
 
 def disconnect(store: PostgresStore) -> None:
     """Close the store's connections."""
-    store.database.engine.dispose()
+    store.database.dispose()

@@ -5,6 +5,7 @@ Owns the pool, reconnecting and the translation of driver errors. Knows no table
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import random
 import time
@@ -18,7 +19,7 @@ from eventic_core.errors import ConfigurationError, StoreUnavailable
 from eventic_core.settings import safe_url
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from eventic_core.settings import Settings
 
@@ -54,27 +55,16 @@ def create_engine(settings: Settings, url: str) -> sa.Engine:
 class Database:
     """The engine, and how statements are run on it so that a restarted server goes unnoticed."""
 
-    def __init__(self, engine: sa.Engine, *, reconnect_seconds: float) -> None:
+    def __init__(self, engine: sa.Engine, *, pool_size: int, reconnect_seconds: float) -> None:
         self.engine = engine
+        # Taken from the pool and kept with a cursor each: a checkout for every statement costs a tenth of it.
+        self._kept: collections.deque[sa.PoolProxiedConnection] = collections.deque()
+        self._keep = max(1, pool_size // 2)
         self._reconnect_seconds = reconnect_seconds
 
     def label(self) -> str:
         """Name the database in a message, without its password."""
         return safe_url(self.engine.url.render_as_string(hide_password=True))
-
-    @contextlib.contextmanager
-    def lend(self) -> Iterator[psycopg.Connection[Any]]:
-        """Lend an autocommit connection for one statement; a broken one does not return to the pool."""
-        lent = self.engine.raw_connection()
-        connection: Any = lent.driver_connection
-        try:
-            yield connection
-        except psycopg.Error as error:
-            if connection.closed or connection.broken:
-                lent.invalidate(error)
-            raise
-        finally:
-            lent.close()
 
     def apart(self) -> psycopg.Connection[Any]:
         """Open an autocommit connection outside the pool, to be closed by the caller."""
@@ -86,23 +76,42 @@ class Database:
         return self.persist(lambda: self.run(sql, parameters))
 
     def run(self, sql: str, parameters: Sequence[Any] | dict[str, Any]) -> list[tuple[Any, ...]]:
-        """Run one statement in autocommit and give its rows, on the cursor that each connection keeps for it."""
-        lent = self.engine.raw_connection()
+        """Run one statement in autocommit and give its rows; a broken connection does not come back."""
         try:
-            connection: Any = lent.driver_connection
+            lent = self._kept.pop()
+        except IndexError:
+            lent = self.engine.raw_connection()
+        connection: Any = lent.driver_connection
+        try:
             cursor = lent.info.get("eventic")
             if cursor is None:
                 cursor = lent.info["eventic"] = connection.cursor(binary=True)
             rows: list[tuple[Any, ...]] = cursor.execute(sql, parameters).fetchall()
-            if len(rows) > _KEPT_ROWS:  # the cursor holds on to its last result
-                del lent.info["eventic"]
-        except psycopg.Error as error:
+        except BaseException as error:
             if connection.closed or connection.broken:
-                lent.invalidate(error)
+                lent.invalidate(error if isinstance(error, psycopg.Error) else None)
+            lent.close()
             raise
-        finally:
+        if len(rows) > _KEPT_ROWS:
+            del lent.info["eventic"]
+        if len(self._kept) < self._keep:
+            self._kept.append(lent)
+        else:
             lent.close()
         return rows
+
+    def connect(self) -> sa.Connection:
+        """Take a connection for a transaction; one kept for single statements goes back to the pool first."""
+        with contextlib.suppress(IndexError):
+            self._kept.pop().close()
+        return self.engine.connect().execution_options(isolation_level="READ COMMITTED")
+
+    def dispose(self) -> None:
+        """Close all connections."""
+        with contextlib.suppress(IndexError):
+            while True:
+                self._kept.pop().close()
+        self.engine.dispose()
 
     def persist(self, work: Callable[[], T], recover: Callable[[], T | None] | None = None) -> T:
         """Do `work`, again after a lost connection or a deadlock, until the server was away too long.

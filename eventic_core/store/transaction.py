@@ -35,7 +35,7 @@ class PostgresTransaction:
         """Open one on a connection of the pool."""
 
         def connect() -> sa.Connection:
-            connection = database.engine.connect().execution_options(isolation_level="READ COMMITTED")
+            connection = database.connect()
             # A pooled connection may have died: better to find out before the user's work than in the middle of it.
             try:
                 connection.exec_driver_sql("select 1")

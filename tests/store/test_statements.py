@@ -43,10 +43,10 @@ class Cost:
 
 @contextlib.contextmanager
 def wire() -> Iterator[Cost]:
-    """Count what the pool's connection sends; the pool lends the last one returned, so one thread uses one."""
+    """Count what the connection for single statements sends; one thread uses the one that came back last."""
     store: Any = current_store()
-    with store.database.lend() as connection:
-        pgconn = connection.pgconn
+    store.database.run("select 1", ())
+    pgconn = store.database._kept[-1].driver_connection.pgconn
     cost = Cost()
     with tempfile.TemporaryFile("w+") as trace:
         pgconn.trace(trace.fileno())
