@@ -16,13 +16,13 @@ from eventic_core.records import documents, state
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from eventic_core.records.identity import Identified
     from eventic_core.records.port import Store, StoredVersion, Transaction
-    from eventic_core.records.record import Record
 
 _LISTED_VERSIONS = 10
 
 
-def resolve(store: Store, records: Sequence[Record], transaction: Transaction | None, stale: Exception) -> None:
+def resolve(store: Store, records: Sequence[Identified], transaction: Transaction | None, stale: Exception) -> None:
     """Lift each stale record onto the current version if its class merges disjoint changes.
 
     Raises:
@@ -43,7 +43,7 @@ def resolve(store: Store, records: Sequence[Record], transaction: Transaction | 
             raise _conflict(store, record, stored.version, head.version, transaction) from stale
 
 
-def _merge(record: Record, head: StoredVersion) -> bool:
+def _merge(record: Identified, head: StoredVersion) -> bool:
     base = state.stored_document(record)
     mine = set(documents.changed_fields(base, state.current_document(record)))
     merged = state.validated(type(record), head)
@@ -76,7 +76,7 @@ def _merged_bag(theirs: dict[str, Any], mine: dict[str, Any], changed: set[str])
 
 
 def _conflict(
-    store: Store, record: Record, expected: int, actual: int, transaction: Transaction | None
+    store: Store, record: Identified, expected: int, actual: int, transaction: Transaction | None
 ) -> VersionConflict:
     rows = store.history(
         record.id, limit=max(0, min(actual - expected + 1, _LISTED_VERSIONS)), before=None, tx=transaction

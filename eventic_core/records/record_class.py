@@ -169,7 +169,7 @@ class RecordMeta(ModelMetaclass):
     ) -> Any:
         parents = [base for base in bases if isinstance(base, RecordMeta)]
         generic = (kwargs.get("__pydantic_generic_metadata__") or {}).get("origin")
-        if not parents:  # Record itself
+        if "__eventic_base__" in namespace:  # Record itself, and what it is made of
             root: Any = super().__new__(mcs, name, bases, namespace, **kwargs)
             root.__eventic__ = Definition(class_type="")
             return root
@@ -266,10 +266,11 @@ def check_fields(cls: Any) -> None:
         InvalidRecordClass: Names the field and the remedy.
     """
     definition: Definition = cls.__eventic__
-    base = next(parent for parent in cls.__mro__ if parent.__dict__.get("__eventic_base__"))
+    bases = [parent for parent in cls.__mro__ if "__eventic_base__" in vars(parent)]
+    taken = {*IDENTITY, *vars(RecordMeta), *(name for base in bases for name in vars(base))}
     for name, info in cls.model_fields.items():
         where = f"{cls.__name__}.{name}"
-        if name != "properties" and (name in IDENTITY or hasattr(base, name) or hasattr(type(base), name)):
+        if name != "properties" and name in taken:
             message = f"{where}: the name belongs to every record. Choose another one."
             raise InvalidRecordClass(message)
         if info.exclude or info.exclude_if:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from uuid import UUID
 
+    from eventic_core.records.identity import Identified
     from eventic_core.records.port import Append, Store, Transaction
-    from eventic_core.records.record import Record
 
 _MERGE_ATTEMPTS = 100
 """Each merge that fails again means another writer got through; this many in a row is not contention but a bug."""
@@ -33,7 +33,7 @@ _MERGE_ATTEMPTS = 100
 class _Pending:
     """A record changed in this scope, and how."""
 
-    record: Record
+    record: Identified
     reason: str | None
     delete: bool = False
     restore: bool = False
@@ -59,13 +59,13 @@ class Scope:
         self._own_transaction = open_transaction is None
         self._open_transaction = open_transaction or store.begin
         self._transaction: Transaction | None = None
-        self._records: dict[UUID, Record] = {}
+        self._records: dict[UUID, Identified] = {}
         self._pending: dict[UUID, _Pending] = {}
         self._frames: list[_Frame] = []
 
     # -- what the records in it ask for
 
-    def adopt(self, record: Record) -> None:
+    def adopt(self, record: Identified) -> None:
         """Make `record` the scope's object for its id.
 
         Raises:
@@ -90,7 +90,7 @@ class Scope:
         self._records[record.id] = record
         state.set_scope(record, self)
 
-    def enlist(self, record: Record, **kind: bool) -> None:
+    def enlist(self, record: Identified, **kind: bool) -> None:
         """Make `record` part of the version(s) this scope writes, before it is changed.
 
         Raises:
@@ -116,7 +116,7 @@ class Scope:
         default = next((frame.default_reason for frame in reversed(self._frames) if frame.default_reason), None)
         return explicit or current_origin().reason or default
 
-    def find(self, record_id: UUID) -> Record | None:
+    def find(self, record_id: UUID) -> Identified | None:
         """Give the scope's own object for an id, if it has one."""
         return self._records.get(record_id)
 
@@ -297,7 +297,7 @@ class edit_scope:  # noqa: N801 - a context manager, used like a function
 
     def __init__(
         self,
-        record: Record | None = None,
+        record: Identified | None = None,
         *,
         reason: str | None = None,
         default_reason: str | None = None,

@@ -19,11 +19,11 @@ from eventic_core.records.port import Append, Key, StoredVersion
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from eventic_core.records.record import Record
+    from eventic_core.records.identity import Identified
     from eventic_core.records.scope import Scope
     from eventic_core.records.stamp import Origin, Stamp
 
-R = TypeVar("R", bound="Record")
+R = TypeVar("R", bound="Identified")
 
 
 class Stored(NamedTuple):
@@ -37,7 +37,7 @@ class Stored(NamedTuple):
 class Snapshot(NamedTuple):
     """Everything needed to make an object what it was."""
 
-    record: Record
+    record: Identified
     values: dict[str, Any]
     fields_set: set[str]
     stored: Stored | None
@@ -47,7 +47,7 @@ _set = object.__setattr__
 _CONTAINERS = (list, dict, set, tuple)
 
 
-def stored_of(record: Record) -> Stored | None:
+def stored_of(record: Identified) -> Stored | None:
     """Give what is stored of the record; `None` for a draft."""
     try:
         return record._stored
@@ -55,7 +55,7 @@ def stored_of(record: Record) -> Stored | None:
         return None
 
 
-def id_of(record: Record) -> UUID:
+def id_of(record: Identified) -> UUID:
     """Give the record's id; a draft gets one when first asked."""
     try:
         return record._id
@@ -65,14 +65,14 @@ def id_of(record: Record) -> UUID:
         return made
 
 
-def prepare_draft(record: Record, record_id: UUID | None) -> None:
+def prepare_draft(record: Identified, record_id: UUID | None) -> None:
     """Fill the slots of a new record: asking Pydantic for an empty one is slow."""
     _set(record, "_id", record_id or new_id())
     _set(record, "_stored", None)
     _set(record, "_scope", None)
 
 
-def scope_of(record: Record) -> Scope | None:
+def scope_of(record: Identified) -> Scope | None:
     """Give the scope that holds the object, if one does."""
     try:
         return record._scope
@@ -80,12 +80,12 @@ def scope_of(record: Record) -> Scope | None:
         return None
 
 
-def set_scope(record: Record, scope: Scope | None) -> None:
+def set_scope(record: Identified, scope: Scope | None) -> None:
     """Note the scope that holds the object."""
     _set(record, "_scope", scope)
 
 
-def is_tracked(record: Record) -> bool:
+def is_tracked(record: Identified) -> bool:
     """Tell whether changes of the object are versions: it is stored, or a scope is about to store it."""
     return stored_of(record) is not None or scope_of(record) is not None
 
@@ -137,7 +137,7 @@ def validated(cls: type[R], row: StoredVersion) -> R:
     return record
 
 
-def guard_containers(record: Record) -> None:
+def guard_containers(record: Identified) -> None:
     """Put guarded copies in place of the record's lists, dicts and sets."""
     values = record.__dict__
     for name in type(record).__eventic__.guarded:
@@ -146,7 +146,7 @@ def guard_containers(record: Record) -> None:
             values[name] = guard(value, record)
 
 
-def snapshot(record: Record) -> Snapshot:
+def snapshot(record: Identified) -> Snapshot:
     """Keep what the object is now; later in-place changes do not reach the copy."""
     values = {
         name: plain(value) if isinstance(value, _CONTAINERS) else value for name, value in record.__dict__.items()
@@ -177,7 +177,7 @@ def shadow(record: R) -> R:
     return copy
 
 
-def assign(record: Record, values: dict[str, Any]) -> None:
+def assign(record: Identified, values: dict[str, Any]) -> None:
     """Validate assignments on a copy, then swap the result in.
 
     Raises:
@@ -195,12 +195,12 @@ def assign(record: Record, values: dict[str, Any]) -> None:
     adopt_values(record, copy)
 
 
-def _too_deep(record: Record) -> InvalidRecord:
+def _too_deep(record: Identified) -> InvalidRecord:
     name = type(record).__name__
     return InvalidRecord(f"{name}: a value is nested too deeply, or contains itself. Nothing was stored.")
 
 
-def adopt_values(record: Record, source: Record) -> None:
+def adopt_values(record: Identified, source: Identified) -> None:
     """Swap the values of `source`, a draft, into `record`."""
     values = source.__dict__
     if stored_of(record) is not None:
@@ -215,19 +215,19 @@ def adopt_values(record: Record, source: Record) -> None:
     _set(record, "__pydantic_fields_set__", source.__pydantic_fields_set__)
 
 
-def current_document(record: Record) -> dict[str, Any]:
+def current_document(record: Identified) -> dict[str, Any]:
     """Decode what the object would store now."""
     return documents.load(documents.dump(record, max_bytes=1 << 62))
 
 
-def stored_document(record: Record) -> dict[str, Any]:
+def stored_document(record: Identified) -> dict[str, Any]:
     """Decode what is stored of it, in the form the class gives it today."""
     stored = stored_of(record)
     assert stored is not None
     return documents.load(_canonical(record, stored))
 
 
-def is_changed(record: Record, data: bytes) -> bool:
+def is_changed(record: Identified, data: bytes) -> bool:
     """Tell whether `data`, the record's document now, differs from what is stored."""
     stored = stored_of(record)
     if stored is None:
@@ -238,7 +238,7 @@ def is_changed(record: Record, data: bytes) -> bool:
     return before != data and not documents.same_value(documents.load(data), documents.load(before))
 
 
-def _canonical(record: Record, stored: Stored) -> bytes:
+def _canonical(record: Identified, stored: Stored) -> bytes:
     """Give what is stored in the form the class gives it today, made once for a version that was read."""
     if isinstance(stored.data, bytes):
         return stored.data
@@ -252,7 +252,7 @@ def text_of(stored: Stored) -> str:
     return stored.data.decode() if isinstance(stored.data, bytes) else stored.data
 
 
-def refuse_drift(record: Record) -> None:
+def refuse_drift(record: Identified) -> None:
     """Find changes that were made in place where no scope would store them.
 
     Raises:
@@ -276,7 +276,7 @@ def refuse_drift(record: Record) -> None:
 
 
 def next_version(
-    record: Record, origin: Origin, *, reason: str | None, delete: bool, restore: bool, max_bytes: int
+    record: Identified, origin: Origin, *, reason: str | None, delete: bool, restore: bool, max_bytes: int
 ) -> Append | None:
     """Make the version the object would write now; `None` when nothing changed.
 
@@ -308,7 +308,7 @@ def next_version(
     )
 
 
-def _revalidate_containers(record: Record) -> None:
+def _revalidate_containers(record: Identified) -> None:
     frozen = record.__eventic__.frozen
     values = {
         name: value
@@ -319,7 +319,7 @@ def _revalidate_containers(record: Record) -> None:
         assign(record, values)
 
 
-def _changed_keys(record: Record, data: bytes, *, delete: bool, restore: bool) -> tuple[Key, ...]:
+def _changed_keys(record: Identified, data: bytes, *, delete: bool, restore: bool) -> tuple[Key, ...]:
     unique = record.__eventic__.unique
     if delete:
         return tuple(key._replace(value=None) for key in unique_keys(record, data))
@@ -332,13 +332,13 @@ def _changed_keys(record: Record, data: bytes, *, delete: bool, restore: bool) -
     return tuple(key for key, spec in zip(keys, unique, strict=True) if key.value != spec.value_in(before))
 
 
-def unique_keys(record: Record, data: bytes) -> tuple[Key, ...]:
+def unique_keys(record: Identified, data: bytes) -> tuple[Key, ...]:
     """Give the record's unique keys with their values in `data`."""
     document = documents.load(data)
     return tuple(Key(spec.scope, spec.name, spec.value_in(document)) for spec in record.__eventic__.unique)
 
 
-def bind(record: Record, append: Append, stamp: Stamp) -> None:
+def bind(record: Identified, append: Append, stamp: Stamp) -> None:
     """Make the object the version just written."""
     was_draft = stored_of(record) is None
     _set(record, "_id", append.id)
@@ -347,7 +347,7 @@ def bind(record: Record, append: Append, stamp: Stamp) -> None:
         guard_containers(record)
 
 
-def refuse_deleted(record: Record) -> None:
+def refuse_deleted(record: Identified) -> None:
     """Refuse to change a record that is a tombstone.
 
     Raises:
@@ -360,7 +360,7 @@ def refuse_deleted(record: Record) -> None:
         raise RecordDeleted(message)
 
 
-def as_row(record: Record) -> StoredVersion:
+def as_row(record: Identified) -> StoredVersion:
     """Give the stored version the object is."""
     stored = record._stored
     assert stored is not None
