@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import functools
+import os
 import random
 import time
+import weakref
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
@@ -61,6 +64,8 @@ class Database:
         self._kept: collections.deque[sa.PoolProxiedConnection] = collections.deque()
         self._keep = max(1, pool_size // 2)
         self._reconnect_seconds = reconnect_seconds
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=functools.partial(_forget_connections, weakref.ref(self)))
 
     def label(self) -> str:
         """Name the database in a message, without its password."""
@@ -152,6 +157,14 @@ class Database:
             f"Postgres at {self.label()} does not answer: {first_line}. Check that it runs and accepts this user; "
             "the call was not completed."
         )
+
+
+def _forget_connections(reference: weakref.ref[Database]) -> None:
+    """Give a forked child connections of its own: on the parent's, the two would read each other's answers."""
+    database = reference()
+    if database is not None:
+        database._kept = collections.deque()  # noqa: SLF001 - part of the class, outside it so that it holds no reference
+        database.engine.dispose(close=False)
 
 
 def check_version(connection: sa.Connection) -> None:

@@ -115,6 +115,26 @@ def test_exhausted_pool_waits_and_then_says_so(migrated_url: str) -> None:
     assert Lamp.where().count() == 60
 
 
+def test_forked_children_have_connections_of_their_own(migrated_url: str) -> None:
+    program = (
+        "import os, sys\n"
+        "from eventic_core import Eventic, Record\n"
+        "class Note(Record):\n    n: int\n"
+        f"Eventic.init(name='forking', database_url={migrated_url!r}, reconnect_seconds=1)\n"
+        "Note(n=0)\n"
+        "children = []\n"
+        "for child in range(4):\n"
+        "    pid = os.fork()\n"
+        "    if pid == 0:\n"
+        "        os._exit(0 if all(Note(n=n).version == 0 for n in range(50)) else 1)\n"
+        "    children.append(pid)\n"
+        "for n in range(50): Note(n=n)\n"
+        "assert not any(os.waitpid(pid, 0)[1] for pid in children)\n"
+        "assert Note.where().count() == 251\n"
+    )
+    subprocess.run([sys.executable, "-c", program], timeout=60, check=True)
+
+
 def test_restored_dump_that_holds_the_feed_back_is_warned_of_and_can_be_mended(
     migrated_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
