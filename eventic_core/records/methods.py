@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from eventic_core.errors import InvalidRecordClass, VersionConflict
 from eventic_core.records import state
+from eventic_core.records.port import StaleWrite
 from eventic_core.records.scope import edit_scope, in_scope
 
 if TYPE_CHECKING:
@@ -90,9 +91,9 @@ def _wrap(function: Callable[..., Any]) -> Callable[..., Any]:
         left = 0 if in_scope() else retry
         while state.is_tracked(self):
             try:
-                with edit_scope(self, default_reason=name):
+                with edit_scope(self, default_reason=name, retried=left > 0):
                     return function(self, *args, **kwargs)
-            except VersionConflict:
+            except (VersionConflict, StaleWrite):
                 if left <= 0:
                     raise
                 left -= 1
@@ -110,9 +111,9 @@ def _wrap_async(function: Callable[..., Any], retry: int) -> Callable[..., Any]:
         left = 0 if in_scope() else retry
         while state.is_tracked(self):
             try:
-                async with edit_scope(self, default_reason=name):
+                async with edit_scope(self, default_reason=name, retried=left > 0):
                     return await function(self, *args, **kwargs)
-            except VersionConflict:
+            except (VersionConflict, StaleWrite):
                 if left <= 0:
                     raise
                 left -= 1

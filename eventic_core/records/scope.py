@@ -55,6 +55,7 @@ class Scope:
     def __init__(self, store: Store, open_transaction: Callable[[], Transaction] | None = None) -> None:
         self.task = current_task()
         self.closed = False
+        self.retried = False
         self._store = store
         self._own_transaction = open_transaction is None
         self._open_transaction = open_transaction or store.begin
@@ -172,6 +173,8 @@ class Scope:
             try:
                 stamps = self._store.append(appends, transaction)
             except StaleWrite as stale:
+                if self.retried and all(pending.record.__eventic__.merge is None for pending, _append in batch):
+                    raise  # to be run again at once: who changed what is of no interest
                 conflicts.resolve(self._store, [pending.record for pending, _append in batch], transaction, stale)
                 batch = self._appends()
                 continue
@@ -288,6 +291,7 @@ class edit_scope:  # noqa: N801 - a context manager, used like a function
         default_reason: Stamped when nobody gave a reason.
         call: What the user called, for the error in an event loop.
         instead: What to await instead.
+        retried: Whether the caller runs the block again after a conflict, which then is a bare `StaleWrite`.
         open_transaction: Gives the transaction to write in; the caller ends it. Default: the store's own.
 
     Raises:
@@ -303,12 +307,14 @@ class edit_scope:  # noqa: N801 - a context manager, used like a function
         default_reason: str | None = None,
         call: str | None = None,
         instead: str = "the same with `async with`",
+        retried: bool = False,
         open_transaction: Callable[[], Transaction] | None = None,
     ) -> None:
         self._record = record
         self._reasons = (reason, default_reason)
         self._labels = (call, instead)
         self._open_transaction = open_transaction
+        self._retried = retried
         self._scope: Scope | None = None
         self._token: Any = None
 
@@ -319,6 +325,7 @@ class edit_scope:  # noqa: N801 - a context manager, used like a function
                 call, instead = self._labels
                 refuse_in_loop(call or f"{self._reasons[1] or 'an edit'}()", instead)
             scope = Scope(current_store(), self._open_transaction)
+            scope.retried = self._retried
             self._token = _scope.set(scope)
         elif self._open_transaction is not None:
             message = "A scope is open already: join the other transaction before opening it."

@@ -137,7 +137,11 @@ def test_an_interrupt_ends_with_130(database_url: str) -> None:
     with psycopg.connect(database_url, autocommit=True) as blocker:
         blocker.execute("select pg_advisory_lock(%s)", [0x657665_6E746963])
         command = [sys.executable, "-m", "eventic_core", "migrate", "--database-url", database_url]
-        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as child:
+
+        def heed_interrupts() -> None:  # also where the tests run in the background, which ignores them
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts) as child:  # noqa: PLW1509 - before any thread
             while not blocker.execute(
                 "select 1 from pg_stat_activity where datname = current_database() and query like '%try_advisory%'"
                 " and pid <> pg_backend_pid()"
