@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
@@ -34,6 +35,30 @@ def execute(url: str, *statements: str) -> None:
             connection.execute(statement)
 
 
+def make_open_folder() -> Path:
+    """Make a folder that user nobody can enter, whom root runs the embedded server as; unlike pytest's own."""
+    folder = Path(tempfile.mkdtemp(prefix="eventic-tests-"))
+    folder.chmod(0o755)
+    return folder
+
+
+def remove_when_stopped(folder: Path) -> None:
+    """Remove a folder once the embedded server in it has stopped, which follows its last user's end."""
+    deadline = time.monotonic() + 60
+    while list(folder.glob("**/postmaster.pid")):
+        assert time.monotonic() < deadline, f"a server still runs in {folder}"
+        time.sleep(0.05)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder for an embedded server of the test's own."""
+    folder = make_open_folder()
+    yield folder
+    remove_when_stopped(folder)
+
+
 @pytest.fixture(scope="session")
 def server_url() -> Iterator[str]:
     """A Postgres server."""
@@ -43,12 +68,11 @@ def server_url() -> Iterator[str]:
         return
     from eventic_core.store.embedded import start_embedded
 
-    folder = Path(tempfile.mkdtemp(prefix="eventic-tests-"))
-    folder.chmod(0o755)
+    folder = make_open_folder()
     server = start_embedded(folder)
     yield server.url
     server.release()
-    shutil.rmtree(folder, ignore_errors=True)
+    remove_when_stopped(folder)
 
 
 @pytest.fixture(scope="session")

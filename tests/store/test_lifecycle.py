@@ -160,7 +160,7 @@ def test_restored_dump_that_holds_the_feed_back_is_warned_of_and_can_be_mended(
     assert [version.watts for version in Lamp.changes()] == [40, 60]
 
 
-def test_init_without_a_database_uses_the_embedded_one_and_says_where(tmp_path: Path) -> None:
+def test_init_without_a_database_uses_the_embedded_one_and_says_where(open_folder: Path) -> None:
     program = (
         "from eventic_core import Eventic, Record\n"
         "class Note(Record):\n    text: str\n"
@@ -169,11 +169,11 @@ def test_init_without_a_database_uses_the_embedded_one_and_says_where(tmp_path: 
         "print(note.version, Note.where().count(), Eventic.location())\n"
     )
     runs = [
-        subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
+        subprocess.run([sys.executable, "-c", program], cwd=open_folder, capture_output=True, text=True, check=True)
         for _ in range(2)
     ]
     assert [run.stdout.split()[:2] for run in runs] == [["1", "1"], ["1", "2"]]
-    assert "embedded Postgres, data in" in runs[0].stdout
+    assert f"embedded Postgres, data in {open_folder.resolve()}" in runs[0].stdout
 
 
 def test_migrate_builds_the_indexes_an_app_declares(database_url: str, tmp_path: Path) -> None:
