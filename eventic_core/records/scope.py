@@ -108,6 +108,8 @@ class Scope:
             pending = self._pending[record.id] = _Pending(record, self._reason())
             if not record.is_stored:  # from here on an inner level may have to undo its changes
                 state.guard_containers(record)
+        elif frame.reason or pending.reason is None:  # given for this change, or the first since the last flush
+            pending.reason = self._reason()
         for name, value in kind.items():
             setattr(pending, name, value)
 
@@ -181,6 +183,7 @@ class Scope:
             for (pending, append), stamp in zip(batch, stamps, strict=True):
                 state.bind(pending.record, append, stamp)
                 pending.delete = pending.restore = False
+                pending.reason = None
             return
         message = f"Gave up merging after {_MERGE_ATTEMPTS} attempts; nothing was stored."
         raise ScopeError(message)

@@ -84,6 +84,19 @@ def test_every_version_carries_actor_reason_and_correlation() -> None:
         _ = Page.model_validate({"title": "d"}).stamp
 
 
+def test_reason_is_that_of_the_change_a_version_holds() -> None:
+    page = Page(title="a")
+    with Eventic.unit_of_work():
+        page.publish()
+        assert Page.where(words=1).count() == 1
+        page.title = "b"
+        assert Page.where(title="b").count() == 1
+        page.publish()
+        with page.edit(reason="typo"):
+            page.title = "c"
+    assert [past.stamp.reason for past in reversed(page.history())] == [None, "publish", None, "typo"]
+
+
 def test_blame_tells_who_set_each_present_value() -> None:
     with Eventic.acting(actor="ada"):
         page = Page(title="a")
