@@ -179,11 +179,17 @@ class Record(Identified):
         """Mark the record deleted with a tombstone version; its history stays.
 
         Raises:
+            Invalid: It is a draft.
             RecordDeleted: It is already.
             VersionConflict: Somebody wrote the record since it was read.
         """
         state.refuse_deleted(self)
+        if not state.is_tracked(self):
+            message = f"This {type(self).__name__} is a draft: nothing is stored that could be deleted."
+            raise Invalid(message)
         with edit_scope(reason=reason, default_reason="delete", instead="delete_async()") as scope:
+            if not self.is_stored:  # born in this scope: a tombstone marks the end of something
+                scope.flush()
             scope.enlist(self, delete=True)
 
     async def delete_async(self, *, reason: str | None = None) -> None:

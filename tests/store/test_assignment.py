@@ -548,6 +548,16 @@ def test_delete_is_a_tombstone_and_restore_brings_the_values_back() -> None:
         Todo.restore(item.id)
 
 
+def test_draft_cannot_be_deleted_and_a_record_born_in_the_scope_keeps_its_first_version() -> None:
+    with pytest.raises(Invalid, match="draft"):
+        Todo.model_validate({"text": "a"}).delete()
+    with Eventic.unit_of_work():
+        born = Todo(text="short-lived")
+        born.delete()
+    assert [(past.version, past.deleted) for past in reversed(born.history())] == [(0, False), (1, True)]
+    assert Todo.restore(born.id).text == "short-lived"
+
+
 def test_delete_inside_a_scope_hides_the_record_at_once() -> None:
     item = Todo(text="a")
     with Eventic.unit_of_work():
