@@ -52,6 +52,15 @@ def remove_when_stopped(folder: Path) -> None:
 
 
 @pytest.fixture
+def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An empty working directory, and no variable that names a setting or a database."""
+    for name in os.environ:
+        if name.startswith("EVENTIC_") or name.endswith("DATABASE_URL"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
 def open_folder() -> Iterator[Path]:
     """A folder for an embedded server of the test's own."""
     folder = make_open_folder()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -22,12 +21,7 @@ from eventic_core.errors import RecordNotFound
 NO_SERVER = "postgresql://me:hunter2@127.0.0.1:1/db"
 
 
-@pytest.fixture(autouse=True)
-def _empty_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in os.environ:
-        if name.startswith("EVENTIC_") or name.endswith("DATABASE_URL"):
-            monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("bare_environment")
 
 
 def run(*arguments: str, **options: Any) -> Result:
