@@ -24,15 +24,24 @@ if TYPE_CHECKING:
         InvalidRecord,
         InvalidRecordClass,
         MigrationRequired,
+        Nondeterminism,
         NotAllowed,
         NotFound,
         NotInitialised,
+        NotLaunched,
+        NotRegistered,
+        NotSerialisable,
         RecordDeleted,
         RecordExists,
         RecordNotFound,
+        RemoteError,
+        ResultTimeout,
+        RunCancelled,
+        RunNotFound,
         ScopeError,
         StoreUnavailable,
         VersionConflict,
+        WriteInStep,
     )
     from eventic_core.records import (
         AsOf,
@@ -51,6 +60,7 @@ if TYPE_CHECKING:
         evented,
         plain,
     )
+    from eventic_core.runtime import Handle, Queue, Retry, later, on
 
 __version__ = "0.1.0"
 __all__ = [
@@ -69,28 +79,42 @@ __all__ = [
     "EventicError",
     "EvolutionError",
     "Filter",
+    "Handle",
     "Invalid",
     "InvalidFilter",
     "InvalidRecord",
     "InvalidRecordClass",
     "MigrationRequired",
+    "Nondeterminism",
     "NotAllowed",
     "NotFound",
     "NotInitialised",
+    "NotLaunched",
+    "NotRegistered",
+    "NotSerialisable",
     "Page",
     "Properties",
     "Query",
+    "Queue",
     "Record",
     "RecordDeleted",
     "RecordExists",
     "RecordNotFound",
     "Ref",
+    "RemoteError",
+    "ResultTimeout",
+    "Retry",
+    "RunCancelled",
+    "RunNotFound",
     "ScopeError",
     "Stamp",
     "StoreUnavailable",
     "StoredVersion",
     "VersionConflict",
+    "WriteInStep",
     "evented",
+    "later",
+    "on",
     "plain",
 ]
 
@@ -114,6 +138,8 @@ _RECORDS = frozenset(
     }
 )
 
+_RUNTIME = frozenset({"Handle", "Queue", "Retry", "later", "on"})
+
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
@@ -121,6 +147,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(message)
     if name == "Eventic":
         return import_module("eventic_core.app").Eventic
+    if name in _RUNTIME:
+        return getattr(import_module("eventic_core.runtime"), name)
     return getattr(import_module("eventic_core.records" if name in _RECORDS else "eventic_core.errors"), name)
 
 

@@ -5,51 +5,35 @@ Owns the one runtime of the process. Does nothing itself: each call is a line to
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
-import inspect
 import logging
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
 
 from eventic_core.errors import ConfigurationError, NotInitialised
 from eventic_core.records import acting, allow_blocking, current_store, install
+from eventic_core.records.blocking import refuse_in_loop
 from eventic_core.records.query import transaction as flushed_transaction
 from eventic_core.records.scope import edit_scope, required_scope
 from eventic_core.settings import Settings, slug
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from contextlib import AbstractContextManager
 
+    from fastapi import FastAPI
     from sqlalchemy import Connection
     from sqlalchemy.orm import Session
 
     from eventic_core.records import StoredVersion
+    from eventic_core.runtime import Handle, Queue, Retry
+    from eventic_core.runtime.functions import Transaction
     from eventic_core.store import PostgresStore
 
 _log = logging.getLogger("eventic")
-_Function = TypeVar("_Function", bound="Callable[..., Any]")
-
-
-class _Transaction(edit_scope):
-    """A unit of work that also decorates functions, sync and async."""
-
-    def __call__(self, function: _Function) -> _Function:
-        name = getattr(function, "__name__", None)
-        if inspect.iscoroutinefunction(function):
-
-            @functools.wraps(function)
-            async def call_async(*args: Any, **kwargs: Any) -> Any:
-                async with edit_scope(default_reason=name):
-                    return await function(*args, **kwargs)
-
-            return call_async  # type: ignore[return-value]
-
-        @functools.wraps(function)
-        def call(*args: Any, **kwargs: Any) -> Any:
-            with edit_scope(default_reason=name, call=f"{name}()", instead="an async function"):
-                return function(*args, **kwargs)
-
-        return call  # type: ignore[return-value]
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class Eventic:
@@ -59,6 +43,7 @@ class Eventic:
     _store: ClassVar[PostgresStore | None] = None
     _url: ClassVar[str | None] = None
     _where: ClassVar[str] = "not connected"
+    _declared: ClassVar[dict[str, Any] | None] = None
 
     acting = staticmethod(acting)
 
@@ -84,18 +69,97 @@ class Eventic:
             MigrationRequired: The tables are at another revision and `auto_migrate` is off.
             EvolutionError: Stored versions of a defined class cannot be read.
         """
-        wanted = Settings(name=slug(name), database_url=database_url, **settings)
-        from eventic_core import store
+        cls._init({"name": name, "database_url": database_url, **settings}, default_embedded=True)
 
-        url, where = store.database_url(wanted)
+    @classmethod
+    def _init(cls, values: dict[str, Any], *, default_embedded: bool) -> None:
+        wanted = Settings(**{**values, "name": slug(values.get("name") or "eventic")})
+        from eventic_core import store
+        from eventic_core.runtime import process
+
+        url, where = store.database_url(wanted, default_embedded=default_embedded)
         if cls._store is not None:
             cls._refuse_other(url)
             return
         cls._store = store.connect(wanted, url)
         cls._settings, cls._url, cls._where = wanted, url, where
         install(cls._store)
+        process().connect(cls._store, wanted, url)
         allow_blocking(allowed=wanted.blocking_in_loop)
         _log.info("connected: %s", where, extra={"action": "connected"})
+
+    @classmethod
+    def launch(cls, *, queues: Iterable[str] | None = None) -> None:
+        """Start the workers of this process, connecting first if `init` was not called; again it does nothing.
+
+        Args:
+            queues: Names of the queues to work on. Default: those of all record classes defined here whose handlers
+                are all defined here too, and those asked for with `queue`. None at all for `[]`.
+
+        Raises:
+            ConfigurationError: No database is named, for an app made by `create_app`.
+            StoreUnavailable: Postgres does not answer.
+            BlockingInLoop: In a running event loop: use `await asyncio.to_thread(Eventic.launch)`.
+        """
+        refuse_in_loop("Eventic.launch()", "asyncio.to_thread(Eventic.launch)")
+        from eventic_core.runtime import process
+
+        if cls._store is None:
+            cls._init(cls._declared or {}, default_embedded=cls._declared is None)
+        process().launch(queues=queues)
+        atexit.unregister(cls.shutdown)
+        atexit.register(cls.shutdown)
+
+    @classmethod
+    def create_app(
+        cls,
+        name: str = "eventic",
+        *,
+        db_url: str | None = None,
+        queues: Iterable[str] | None = None,
+        settings: Mapping[str, Any] | None = None,
+        **fastapi: Any,
+    ) -> FastAPI:
+        """Make a FastAPI app that launches when it starts and drains when it stops; nothing is connected before.
+
+        Args:
+            name: The application's name, and the app's title.
+            db_url: The database, as `init` takes it; `"embedded"` must be said.
+            queues: Queues to work on in the serving process, as `launch` takes them; `[]` leaves all to workers.
+            settings: Other settings, as `init` takes them.
+            fastapi: Passed on to FastAPI; its own `lifespan` runs inside.
+
+        Raises:
+            ConfigurationError: When it starts: no database is named.
+        """
+        from eventic_core.serving import create_app
+
+        cls._declared = {"name": name, "database_url": db_url, **(settings or {})}
+        start = functools.partial(cls.launch, queues=None if queues is None else tuple(queues))
+        return create_app(name, start=start, stop=cls.shutdown, is_launched=cls.is_launched, **fastapi)
+
+    @classmethod
+    def is_launched(cls) -> bool:
+        """Tell whether the workers of this process run."""
+        from eventic_core.runtime import process
+
+        return process().is_launched
+
+    @classmethod
+    def reset(cls) -> None:
+        """Delete every record, run, queue, subscription and dead letter of the connected database; for tests.
+
+        Stops the workers first; they can be launched again. What is defined in the process stays defined.
+
+        Raises:
+            Conflict: Another process works on the database.
+            NotInitialised: `init` was not called.
+        """
+        from eventic_core.runtime import process
+
+        cls.settings()
+        process().stop(drain_seconds=0)
+        process().store.erase_everything()
 
     @classmethod
     def _refuse_other(cls, url: str) -> None:
@@ -108,9 +172,18 @@ class Eventic:
 
     @classmethod
     def shutdown(cls) -> None:
-        """Disconnect; harmless when not connected. Records cannot be stored or read until the next `init`."""
-        from eventic_core import store
+        """Stop the workers, letting what runs end, and disconnect; harmless when not connected.
 
+        Records cannot be stored or read until the next `init`. Waits `drain_seconds` for running work at most; what
+        does not end in time is done by another process, or by this application's next launch.
+        """
+        from eventic_core import store
+        from eventic_core.runtime import process
+
+        atexit.unregister(cls.shutdown)
+        if cls._settings is not None:
+            process().stop(drain_seconds=cls._settings.drain_seconds)
+            process().disconnect()
         connected, cls._store, cls._settings, cls._url, cls._where = cls._store, None, None, None, "not connected"
         install(None)
         allow_blocking(allowed=False)
@@ -146,15 +219,110 @@ class Eventic:
         """
         return edit_scope(reason=reason, call="unit_of_work()", instead="`async with Eventic.unit_of_work()`")
 
+    # -- durable functions
+
     @classmethod
-    def transaction(cls, *, reason: str | None = None) -> _Transaction:
+    def workflow(
+        cls, *, name: str | None = None, max_attempts: int = 100
+    ) -> Callable[[Callable[P, R]], Callable[P, R]]:
+        """Make a function, sync or async, a workflow: repeated after a crash, it goes on where it was.
+
+        A call runs here and now, in this process, which must be launched; `Eventic.queue(...).enqueue` lets a worker
+        run it. What its body does is a step on record: record writes and reads, steps, transactions, enqueues. So the
+        body must depend on nothing else: the clock and calls to the outside belong into steps.
+
+        Args:
+            name: What it is known by in every process; default its qualified name, without the module.
+            max_attempts: Executions after which it counts as poison that kills its workers.
+
+        Raises:
+            DuplicateRegistration: Another function has the name.
+        """
+        from eventic_core.runtime import functions, process
+
+        return functions.workflow(process, name, max_attempts)
+
+    @classmethod
+    def step(cls, *, name: str | None = None, retry: Retry | None = None) -> Callable[[Callable[P, R]], Callable[P, R]]:
+        """Make a function, sync or async, a step: for calls to the outside.
+
+        In a workflow its result is kept: once done it is not done again, but after a crash in the middle it is. So it
+        runs at least once; `Eventic.idempotency_key()` gives it a key that is the same each time. It reads records as
+        they are and writes none. Called elsewhere it is an ordinary function; enqueued, a worker runs it.
+
+        Args:
+            name: As of `workflow`.
+            retry: When it is tried again after an error; default never.
+        """
+        from eventic_core.runtime import Retry, functions, process
+
+        return functions.step(process, name, retry or Retry())
+
+    @classmethod
+    def transaction(cls, *, name: str | None = None, reason: str | None = None) -> Transaction:
         """Run a block or a decorated function, sync or async, in one transaction; transactions join.
+
+        In a workflow a decorated function is one step, whose row commits with what it wrote. Its body may run again
+        after a lost connection, before anything is stored. Enqueued, a worker runs it.
+
+        Args:
+            name: As of `workflow`.
+            reason: Stamped on the versions it writes.
 
         Example:
             >>> @Eventic.transaction()
             ... def ship(order_id): ...
         """
-        return _Transaction(reason=reason, call="transaction()", instead="`async with Eventic.transaction()`")
+        from eventic_core.runtime.functions import Transaction
+
+        return Transaction(name=name, reason=reason)
+
+    @classmethod
+    def queue(
+        cls,
+        name: str,
+        *,
+        concurrency: int | None = None,
+        limit: int | None = None,
+        rate: tuple[int, float] | None = None,
+    ) -> Queue:
+        """Give a queue by its name; a record class's is `Story._queue_name`.
+
+        Args:
+            name: The queue's. Once it is stored its limits stay as they are.
+            concurrency: Pieces of its work that one worker runs at a time; default 16, or the record class's.
+            limit: Pieces that all workers together run at a time.
+            rate: `(pieces, seconds)` that all workers together start at most.
+
+        Raises:
+            Invalid: A name or limit that makes no sense.
+        """
+        from eventic_core.runtime import Queue, process
+
+        return process().queue(Queue(name, concurrency=concurrency, limit=limit, rate=rate))
+
+    @classmethod
+    def handle(cls, run_id: str) -> Handle[Any]:
+        """Give the handle of a run by its id, to wait for its result."""
+        from eventic_core.runtime import Handle
+
+        return Handle(run_id)
+
+    @classmethod
+    def run_id(cls, run_id: str) -> AbstractContextManager[Any]:
+        """Give the next workflow called inside the block this id; called again with it, it returns the same result."""
+        from eventic_core.runtime import adapter
+
+        return adapter.run_id(run_id)
+
+    @classmethod
+    def idempotency_key(cls) -> str | None:
+        """Give the running step's key for calls to the outside, the same in all its attempts; `None` elsewhere."""
+        from eventic_core.runtime import functions
+
+        return functions.idempotency_key()
+
+    # -- transactions of the caller's
 
     @classmethod
     def connection(cls) -> Connection:

@@ -2,24 +2,33 @@
 
     EventicError                 code            http  exit
     ├─ ConfigurationError        configuration    500    3   a setting is bad or missing
-    │  └─ NotInitialised         not_initialised  500    3   Eventic.init was not called
+    │  ├─ NotInitialised         not_initialised  500    3   Eventic.init was not called
+    │  └─ NotLaunched            not_launched     500    3   Eventic.launch was not called
     ├─ NotFound                  not_found        404    1
+    │  ├─ RunNotFound            run_not_found    404    1   no run has the id
+    │  ├─ NotRegistered          not_registered   404    1   a class, function or handler this process does not know
     │  └─ RecordNotFound         record_not_found 404    1   also a KeyError
     │     └─ RecordDeleted       record_deleted   410    1   its current version is a tombstone
     ├─ Conflict                  conflict         409    1
     │  ├─ VersionConflict        version_conflict 409    1   somebody wrote in between
     │  ├─ RecordExists           record_exists    409    1   the id is taken
     │  ├─ DuplicateKey           duplicate_key    409    1   a unique key is taken
+    │  ├─ Nondeterminism         nondeterminism   409    1   a replay took another path than the run it repeats
+    │  ├─ RunCancelled           run_cancelled    409    1   the run whose result is awaited was cancelled
     │  └─ DuplicateRegistration  duplicate_class  409    1   two classes want one name
     ├─ Invalid                   invalid          422    1   also a ValueError
     │  ├─ InvalidRecord          invalid_record   422    1   the values do not fit the class
     │  ├─ InvalidRecordClass     invalid_class    422    1   the class itself cannot be stored
     │  ├─ InvalidFilter          invalid_filter   422    1   a query that makes no sense
+    │  ├─ NotSerialisable        not_serialisable 422    1   JSON cannot hold an argument or a result
     │  └─ EvolutionError         evolution        422    1   no chain of upcasters reaches the data
     ├─ NotAllowed                not_allowed      403    1
     │  ├─ ChangedOutsideScope    changed_outside  403    1   an in-place change nobody would store
     │  ├─ ScopeError             scope            403    1   a scope used by another task, or closed
+    │  ├─ WriteInStep            write_in_step    403    1   a record written in a step, which may run twice
     │  └─ BlockingInLoop         blocking_in_loop 403    1   a blocking call in an event loop
+    ├─ RemoteError               remote           500    1   an error of a class this process does not know
+    ├─ ResultTimeout             result_timeout   504    1   a result did not come in time; also a TimeoutError
     ├─ StoreUnavailable          unavailable      503    3   Postgres does not answer
     └─ MigrationRequired         migration        503    3   the tables are older or newer than the code
 
@@ -74,6 +83,12 @@ class NotInitialised(ConfigurationError):
     code = "not_initialised"
 
 
+class NotLaunched(ConfigurationError):
+    """Background work was asked for before `Eventic.launch`."""
+
+    code = "not_launched"
+
+
 class NotFound(EventicError):
     """What was asked for does not exist."""
 
@@ -92,6 +107,18 @@ class RecordDeleted(RecordNotFound):
 
     code = "record_deleted"
     http_status = 410
+
+
+class RunNotFound(NotFound):
+    """No run, or no such step of it, has the id."""
+
+    code = "run_not_found"
+
+
+class NotRegistered(NotFound):
+    """A class, function, handler or type is named that this process has not defined."""
+
+    code = "not_registered"
 
 
 class Conflict(EventicError):
@@ -151,9 +178,21 @@ class DuplicateKey(Conflict):
 
 
 class DuplicateRegistration(Conflict):
-    """Two record classes want the same stored name."""
+    """Two record classes, functions or handlers want the same stored name."""
 
     code = "duplicate_class"
+
+
+class Nondeterminism(Conflict):
+    """A run that is repeated after a crash did something else than the first time; it is stopped before it writes."""
+
+    code = "nondeterminism"
+
+
+class RunCancelled(Conflict):
+    """The run whose result is awaited was cancelled."""
+
+    code = "run_cancelled"
 
 
 class Invalid(EventicError, ValueError):
@@ -189,6 +228,12 @@ class InvalidFilter(Invalid):
     code = "invalid_filter"
 
 
+class NotSerialisable(Invalid):
+    """JSON cannot hold an argument or a result; nothing was enqueued."""
+
+    code = "not_serialisable"
+
+
 class EvolutionError(Invalid):
     """A stored version is newer than the class, or no chain of upcasters reaches it."""
 
@@ -214,10 +259,37 @@ class ScopeError(NotAllowed):
     code = "scope"
 
 
+class WriteInStep(NotAllowed):
+    """A record was written in a step, which may run more than once; the message names `transaction()`."""
+
+    code = "write_in_step"
+
+
 class BlockingInLoop(NotAllowed):
     """A blocking call in a running event loop; the message names the async one."""
 
     code = "blocking_in_loop"
+
+
+class RemoteError(EventicError):
+    """A run failed with an error of a class this process does not know.
+
+    Attributes:
+        type_name: The class, as `module:name`.
+    """
+
+    code = "remote"
+
+    def __init__(self, message: str, type_name: str) -> None:
+        super().__init__(message)
+        self.type_name = type_name
+
+
+class ResultTimeout(EventicError, TimeoutError):
+    """A result did not come in the time given; the work goes on."""
+
+    code = "result_timeout"
+    http_status = 504
 
 
 class StoreUnavailable(EventicError):

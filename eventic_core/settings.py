@@ -56,6 +56,13 @@ class Settings(BaseSettings):
     )
     database_url: SecretStr | None = Field(default=None, description="`postgresql+psycopg://...` or `embedded`.")
     database_source: str = Field(default=NOWHERE, description="The place the database URL came from.")
+    app_version: str = Field(
+        default="1", min_length=1, description="Runs stay with workers of the version they began in."
+    )
+    checkpoints: Literal["statement", "datasource"] = Field(
+        default="statement", description="How a run's writes are put on record: in one statement, or DBOS's datasource."
+    )
+    drain_seconds: float = Field(default=30.0, ge=0, description="How long stopping waits for work that runs.")
     auto_migrate: bool = Field(default=True, description="Whether starting brings the tables up to date.")
     pool_size: int = Field(default=10, ge=1, description="Connections kept by one process.")
     statement_timeout_seconds: float | None = Field(default=None, gt=0, description="Limit of one statement.")

@@ -29,6 +29,8 @@ class _Entry(NamedTuple):
 COMMANDS: Final = {
     "demo": _Entry("eventic_core.cli.demo", "demo", "Show records at work on an embedded Postgres."),
     "migrate": _Entry("eventic_core.cli.migrate", "migrate", "Bring the tables in schema eventic up to date."),
+    "queue": _Entry("eventic_core.cli.queue", "queue", "See what waits and runs in the queues, and what is stuck."),
+    "run": _Entry("eventic_core.cli.run", "run", "List, look into, cancel, resume and fork runs."),
     "version": _Entry(
         "eventic_core.cli.version", "version", "Print the versions of the package and what it stands on."
     ),

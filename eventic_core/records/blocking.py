@@ -7,20 +7,24 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from eventic_core.errors import BlockingInLoop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 Task = tuple[int, int]
+Reserve = Callable[[], AbstractContextManager[object]]
 
 _on_behalf_of: ContextVar[Task | None] = ContextVar("eventic_on_behalf_of", default=None)
+_reserve: ContextVar[Reserve | None] = ContextVar("eventic_reserve", default=None)
 _allowed = False
 
 
@@ -62,21 +66,40 @@ def refuse_in_loop(call: str, instead: str) -> None:
     raise BlockingInLoop(message)
 
 
+@contextmanager
+def on_behalf() -> Iterator[None]:
+    """Let what is started inside the block, in whatever thread or task, act as the running task: inside its scope."""
+    token = _on_behalf_of.set(current_task())
+    try:
+        yield
+    finally:
+        _on_behalf_of.reset(token)
+
+
 async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Run a blocking call in a thread, inside the scope of the awaiting task.
 
     A cancelled wait still waits for the thread: its outcome is known before the task goes on.
     """
-    token = _on_behalf_of.set(current_task())
-    try:
+    reserve = _reserve.get()
+    # Before the thread: of calls that are gathered, the first to start must come first in the run's steps.
+    with on_behalf(), nullcontext() if reserve is None else reserve():
         running = asyncio.ensure_future(asyncio.to_thread(function, *args, **kwargs))
-    finally:
-        _on_behalf_of.reset(token)
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
         await asyncio.wait([running])
         raise
+
+
+@contextmanager
+def reserving(reserve: Reserve | None) -> Iterator[None]:
+    """Open `reserve` around each start of a thread inside the block; for the runtime, `None` for nothing."""
+    token = _reserve.set(reserve)
+    try:
+        yield
+    finally:
+        _reserve.reset(token)
 
 
 def task_label(task: Task) -> Any:

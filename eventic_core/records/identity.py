@@ -63,6 +63,9 @@ class Identified(BaseModel, metaclass=RecordMeta):
             unique: Sequence[str | Sequence[str]] = (),
             indexes: Sequence[str] = (),
             merge: Literal["disjoint"] | None = None,
+            concurrency: int | None = None,
+            ordered: bool | None = None,
+            run: Literal["now", "both"] | None = None,
             **config: Unpack[ConfigDict],
         ) -> None: ...
 

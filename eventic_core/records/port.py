@@ -5,6 +5,8 @@ Owns the protocol and its values. Knows no SQL and no driver; `store` implements
 
 from __future__ import annotations
 
+import contextlib
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from eventic_core.errors import NotInitialised
@@ -43,6 +45,50 @@ class Append(NamedTuple):
     tombstone: bool
     keys: tuple[Key, ...]
     version_id: UUID
+    calls: str | None = None
+
+
+class Work(NamedTuple):
+    """One piece of background work, to be enqueued in the transaction that causes it.
+
+    Attributes:
+        id: The run's id; work whose id is known already is not enqueued again.
+        name: The workflow that does it.
+        payload: Its input, JSON text.
+        lane: Work of one lane runs one at a time and in order; `None` runs in parallel.
+        delay_seconds: How long it waits before it is ready.
+    """
+
+    id: str
+    name: str
+    queue: str
+    payload: str
+    lane: str | None = None
+    delay_seconds: float = 0.0
+
+
+class Checkpoint(NamedTuple):
+    """The row by which a repeated run recognises a step it has done; written with what the step wrote.
+
+    Attributes:
+        owner: The token of the execution; a write under a token that is not the run's any more is refused.
+        output: JSON text.
+        started_ms: Milliseconds since the epoch.
+    """
+
+    workflow_id: str
+    owner: str
+    step_id: int
+    name: str
+    output: str
+    started_ms: int
+
+
+class Written(NamedTuple):
+    """A version as it was stored: the append that was asked for, or what a repeated run wrote the first time."""
+
+    append: Append
+    stamp: Stamp
 
 
 class StoredVersion(NamedTuple):
@@ -69,6 +115,26 @@ class Cursor(NamedTuple):
 
 class StaleWrite(Exception):
     """Some of the versions to append are not next in line; nothing was written."""
+
+
+class AlreadyDone(Exception):
+    """The step was done by an earlier execution of the run; nothing was written.
+
+    Attributes:
+        name: The step's name then.
+        output: JSON text; `None` if it failed.
+        error: JSON text of its error; `None` if it succeeded.
+    """
+
+    def __init__(self, name: str, output: str | None, error: str | None) -> None:
+        super().__init__(name)
+        self.name = name
+        self.output = output
+        self.error = error
+
+
+class OwnershipLost(Exception):
+    """Another execution of the run took over, or it was cancelled; nothing was written."""
 
 
 class Transaction(Protocol):
@@ -110,14 +176,31 @@ class Store(Protocol):
         """Use the transaction of a caller's Session or Connection, which the caller ends."""
         ...
 
-    def append(self, appends: Sequence[Append], tx: Transaction | None = None) -> list[Stamp]:
-        """Write all versions or none, in one statement.
+    def append(
+        self,
+        appends: Sequence[Append],
+        tx: Transaction | None = None,
+        *,
+        work: Sequence[Work] = (),
+        checkpoint: Checkpoint | None = None,
+    ) -> list[Written]:
+        """Write all versions or none, in one statement, with the work they cause.
+
+        That is `work`, and one piece for each handler that subscribes to a version, in whatever process.
 
         Raises:
             StaleWrite: A predecessor is not the current version; nothing was written.
             RecordExists: The id of a new record is taken.
             DuplicateKey: A unique key is held by another record.
+            AlreadyDone: `checkpoint` is there already.
+            OwnershipLost: `checkpoint` is of an execution that does not own the run any more.
         """
+        ...
+
+    def enqueue(
+        self, work: Sequence[Work], tx: Transaction | None = None, *, checkpoint: Checkpoint | None = None
+    ) -> None:
+        """Enqueue work, in one statement; raises for `checkpoint` what `append` does."""
         ...
 
     def head(self, record_id: UUID, tx: Transaction | None = None) -> StoredVersion | None:
@@ -163,7 +246,21 @@ class Store(Protocol):
         ...
 
 
+class Background(Protocol):
+    """What records ask of the runtime."""
+
+    def later(self, record: Any, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Work:
+        """Make the work that calls a method of a record on a worker.
+
+        Raises:
+            NotSerialisable: JSON cannot hold an argument.
+        """
+        ...
+
+
 _store: Store | None = None
+_background: Background | None = None
+_override: ContextVar[Store | None] = ContextVar("eventic_store", default=None)
 
 
 def install(store: Store | None) -> None:
@@ -172,12 +269,53 @@ def install(store: Store | None) -> None:
     _store = store
 
 
-def current_store() -> Store:
-    """Give the installed store.
+def install_background(background: Background | None) -> None:
+    """Make `background` what records ask for background work; for the runtime only."""
+    global _background  # noqa: PLW0603 - the one runtime
+    _background = background
+
+
+def current_background() -> Background:
+    """Give what makes background work.
 
     Raises:
         NotInitialised: `Eventic.init` was not called.
     """
+    if _background is None:
+        message = "No database is connected: call Eventic.init(name=..., database_url=...) before background work."
+        raise NotInitialised(message)
+    return _background
+
+
+@contextlib.contextmanager
+def using_store(store: Store | None) -> Iterator[None]:
+    """Make records of this task use another store inside the block; `None` is the installed one."""
+    token = _override.set(store)
+    try:
+        yield
+    finally:
+        _override.reset(token)
+
+
+def installed_store() -> Store:
+    """Give the installed store, whatever `using_store` says.
+
+    Raises:
+        NotInitialised: `Eventic.init` was not called.
+    """
+    with using_store(None):
+        return current_store()
+
+
+def current_store() -> Store:
+    """Give the store that records of this task use.
+
+    Raises:
+        NotInitialised: `Eventic.init` was not called.
+    """
+    override = _override.get()
+    if override is not None:
+        return override
     if _store is None:
         message = "No database is connected: call Eventic.init(name=..., database_url=...) before using records."
         raise NotInitialised(message)

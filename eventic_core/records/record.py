@@ -38,7 +38,9 @@ class Record(Identified):
 
     Class keywords: `class_type` (stored name, default the class's), `unique` (fields, or tuples of fields),
     `indexes` (fields to index), `schema_version` and `upcasters` (`{from_version: function of a document}`), `merge`
-    (`"disjoint"` re-applies changes to other fields than a concurrent writer's).
+    (`"disjoint"` re-applies changes to other fields than a concurrent writer's); for its queue `concurrency` (work of
+    the class that one worker runs at a time, default 16), `ordered` (`False` gives up the order per record for speed)
+    and `run` (`"both"`: each method call runs again later, see `evented`).
 
     Raises:
         InvalidRecord: The values do not fit, or JSON cannot hold them; nothing is stored.

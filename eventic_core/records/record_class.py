@@ -21,16 +21,29 @@ from pydantic_core import core_schema, to_json
 
 from eventic_core.errors import DuplicateRegistration, InvalidRecordClass
 from eventic_core.records.evolution import check_upcasters
-from eventic_core.records.methods import wrap_methods
+from eventic_core.records.methods import check_run, wrap_methods
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from eventic_core.records.evolution import Upcaster
     from eventic_core.records.fields import Fields
+    from eventic_core.records.methods import RunTimes
     from eventic_core.records.record import Record
 
-_KEYWORDS = ("class_type", "schema_version", "upcasters", "unique", "indexes", "merge")
+_KEYWORDS = (
+    "class_type",
+    "schema_version",
+    "upcasters",
+    "unique",
+    "indexes",
+    "merge",
+    "concurrency",
+    "ordered",
+    "run",
+)
+DEFAULT_CONCURRENCY = 16
+"""Pieces of work of one queue that a worker runs at a time: waiting for Postgres and the network, not for a core."""
 IDENTITY = ("id", "version", "version_id")
 """Not fields: they come from the store, and a body that holds one is refused."""
 
@@ -70,6 +83,9 @@ class Definition:
     unique: tuple[UniqueKey, ...] = ()
     indexes: tuple[str, ...] = ()
     merge: Literal["disjoint"] | None = None
+    concurrency: int = DEFAULT_CONCURRENCY
+    ordered: bool = True
+    run: RunTimes = "now"
     frozen: frozenset[str] = frozenset()
     guarded: tuple[str, ...] = ()
 
@@ -116,6 +132,22 @@ def registered() -> Iterator[type[Any]]:
         cls = reference()
         if cls is not None:
             yield cls
+
+
+def lineage(class_type: str) -> tuple[str, ...]:
+    """Name the stored class types of a class and the record classes it inherits from."""
+    reference = _registry.get(class_type)
+    known = reference() if reference else None
+    if known is None:
+        return (class_type,)
+    definitions = [vars(parent).get("__eventic__") for parent in known.__mro__]
+    return tuple(dict.fromkeys(found.class_type for found in definitions if found is not None and found.class_type))
+
+
+def find_class(class_type: str) -> type[Any] | None:
+    """Give the record class stored under a name; `None` if this process has not defined it."""
+    reference = _registry.get(class_type)
+    return reference() if reference else None
 
 
 def declared_indexes() -> Iterator[tuple[str, str, Literal["json", "text"]]]:
@@ -165,6 +197,9 @@ class RecordMeta(ModelMetaclass):
         unique: Sequence[str | Sequence[str]] = (),
         indexes: Sequence[str] = (),
         merge: Literal["disjoint"] | None = None,
+        concurrency: int | None = None,
+        ordered: bool | None = None,
+        run: RunTimes | None = None,
         **kwargs: Any,
     ) -> Any:
         parents = [base for base in bases if isinstance(base, RecordMeta)]
@@ -195,7 +230,14 @@ class RecordMeta(ModelMetaclass):
             unique=inherited.unique + tuple(UniqueKey(own_type, _names(spec)) for spec in unique),
             indexes=tuple(dict.fromkeys((*inherited.indexes, *indexes))),
             merge=merge or inherited.merge,
+            concurrency=inherited.concurrency if concurrency is None else concurrency,
+            ordered=inherited.ordered if ordered is None else ordered,
+            run=run or inherited.run,
         )
+        check_run(run, name)
+        if cls.__eventic__.concurrency < 1:
+            message = f"{name}: concurrency={concurrency} would let no work of the class run. Say at least 1."
+            raise InvalidRecordClass(message)
         check_upcasters(name, 1 if schema_version is None else schema_version, upcasters or {})
         if cls.__pydantic_complete__:
             check_fields(cls)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from eventic_core.records.identity import Identified
-    from eventic_core.records.port import Append, Store, Transaction
+    from eventic_core.records.port import Append, Store, Transaction, Work, Written
 
 _MERGE_ATTEMPTS = 100
 """Each merge that fails again means another writer got through; this many in a row is not contention but a bug."""
@@ -37,6 +37,7 @@ class _Pending:
     reason: str | None
     delete: bool = False
     restore: bool = False
+    calls: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -45,6 +46,8 @@ class _Frame:
 
     reason: str | None = None
     default_reason: str | None = None
+    called: tuple[UUID, str] | None = None
+    work_before: int = 0
     before: dict[UUID, tuple[state.Snapshot, _Pending | None]] = field(default_factory=dict)
     savepoint: str | None = None
 
@@ -62,6 +65,7 @@ class Scope:
         self._transaction: Transaction | None = None
         self._records: dict[UUID, Identified] = {}
         self._pending: dict[UUID, _Pending] = {}
+        self._work: list[Work] = []
         self._frames: list[_Frame] = []
 
     # -- what the records in it ask for
@@ -113,6 +117,17 @@ class Scope:
         for name, value in kind.items():
             setattr(pending, name, value)
 
+    def note_call(self, record: Identified, method: str) -> None:
+        """Make a method's call part of what is known of the versions it makes of its record."""
+        self._frames[-1].called = (record.id, method)
+        pending = self._pending[record.id]
+        if method not in pending.calls:
+            pending.calls = (*pending.calls, method)
+
+    def enqueue(self, work: Work) -> None:
+        """Enqueue background work in the scope's transaction, or not at all."""
+        self._work.append(work)
+
     def _reason(self) -> str | None:
         """The innermost reason given, else `acting`'s, else the innermost default."""
         explicit = next((frame.reason for frame in reversed(self._frames) if frame.reason), None)
@@ -144,7 +159,7 @@ class Scope:
     def flush(self) -> None:
         """Write what is pending into the scope's transaction, so that reads see it."""
         batch = self._appends()
-        if batch:
+        if batch or self._work:
             transaction = self.transaction
             for frame in self._frames[1:]:
                 frame.savepoint = frame.savepoint or transaction.savepoint()
@@ -160,6 +175,7 @@ class Scope:
                 delete=pending.delete,
                 restore=pending.restore,
                 max_bytes=self._store.max_record_bytes,
+                calls=pending.calls,
             )
             if append is not None:
                 found.append((pending, append))
@@ -168,25 +184,45 @@ class Scope:
     def _write(self, batch: list[tuple[_Pending, Append]], transaction: Transaction | None) -> None:
         for _ in range(_MERGE_ATTEMPTS):
             if not batch:
+                self._send_work(transaction)
                 return
             for pending, _append in batch:
                 self._remember(pending)
             appends = [append for _pending, append in batch]
             try:
-                stamps = self._store.append(appends, transaction)
+                written = self._store.append(appends, transaction, work=self._work)
             except StaleWrite as stale:
                 if self.retried and all(pending.record.__eventic__.merge is None for pending, _append in batch):
                     raise  # to be run again at once: who changed what is of no interest
                 conflicts.resolve(self._store, [pending.record for pending, _append in batch], transaction, stale)
                 batch = self._appends()
                 continue
-            for (pending, append), stamp in zip(batch, stamps, strict=True):
-                state.bind(pending.record, append, stamp)
-                pending.delete = pending.restore = False
-                pending.reason = None
+            self._forget_work()
+            for (pending, append), stored in zip(batch, written, strict=True):
+                self._bind(pending, append, stored)
             return
         message = f"Gave up merging after {_MERGE_ATTEMPTS} attempts; nothing was stored."
         raise ScopeError(message)
+
+    def _bind(self, pending: _Pending, append: Append, stored: Written) -> None:
+        if stored.append.id != append.id:  # a fork of a run takes the records of the run it repeats
+            self._records[stored.append.id] = self._records.pop(append.id)
+            self._pending[stored.append.id] = self._pending.pop(append.id)
+        state.bind(pending.record, append, stored)
+        pending.delete = pending.restore = False
+        pending.reason = None
+        called = [frame.called for frame in self._frames if frame.called is not None]
+        pending.calls = tuple(method for record_id, method in called if record_id == pending.record.id)
+
+    def _send_work(self, transaction: Transaction | None) -> None:
+        if self._work:
+            self._store.enqueue(self._work, transaction)
+            self._forget_work()
+
+    def _forget_work(self) -> None:
+        self._work = []
+        for frame in self._frames:
+            frame.work_before = 0
 
     def _remember(self, pending: _Pending) -> None:
         for frame in self._frames:
@@ -197,7 +233,7 @@ class Scope:
 
     def enter(self, reason: str | None, default_reason: str | None) -> None:
         """Open a level of nesting."""
-        self._frames.append(_Frame(reason, default_reason))
+        self._frames.append(_Frame(reason, default_reason, work_before=len(self._work)))
 
     @property
     def is_outermost(self) -> bool:
@@ -207,7 +243,7 @@ class Scope:
     @property
     def is_idle(self) -> bool:
         """Whether leaving needs no database."""
-        return self._transaction is None and not self._pending
+        return self._transaction is None and not self._pending and not self._work
 
     def leave(self, *, failed: bool) -> None:
         """Close a level: write and commit at the outermost, restore memory and table if it failed."""
@@ -249,6 +285,7 @@ class Scope:
 
     def _undo_level(self) -> None:
         frame = self._frames[-1]
+        del self._work[frame.work_before :]
         for record_id, (snapshot, pending) in frame.before.items():
             state.restore(snapshot)
             if pending is not None:
@@ -294,6 +331,7 @@ class edit_scope:  # noqa: N801 - a context manager, used like a function
         default_reason: Stamped when nobody gave a reason.
         call: What the user called, for the error in an event loop.
         instead: What to await instead.
+        method: The evented method of `record` that is the block.
         retried: Whether the caller runs the block again after a conflict, which then is a bare `StaleWrite`.
         open_transaction: Gives the transaction to write in; the caller ends it. Default: the store's own.
 
@@ -311,6 +349,7 @@ class edit_scope:  # noqa: N801 - a context manager, used like a function
         call: str | None = None,
         instead: str = "the same with `async with`",
         retried: bool = False,
+        method: str | None = None,
         open_transaction: Callable[[], Transaction] | None = None,
     ) -> None:
         self._record = record
@@ -318,6 +357,7 @@ class edit_scope:  # noqa: N801 - a context manager, used like a function
         self._labels = (call, instead)
         self._open_transaction = open_transaction
         self._retried = retried
+        self._method = method
         self._scope: Scope | None = None
         self._token: Any = None
 
@@ -338,6 +378,8 @@ class edit_scope:  # noqa: N801 - a context manager, used like a function
         if self._record is not None:
             try:
                 scope.enlist(self._record)
+                if self._method is not None:
+                    scope.note_call(self._record, self._method)
             except BaseException:
                 self._leave(failed=True)
                 self._reset()

@@ -95,6 +95,7 @@ class Stamp(NamedTuple):
         position: Second half of its place in the change feed.
         tombstone: Whether it marks the record's deletion.
         schema_version: That of the class when it was written.
+        calls: The evented methods whose call made it, joined by commas; `None` for none.
     """
 
     version_id: UUID
@@ -109,3 +110,4 @@ class Stamp(NamedTuple):
     xid: int
     position: int
     tombstone: bool
+    calls: str | None = None

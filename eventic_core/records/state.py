@@ -13,13 +13,14 @@ from pydantic_core import to_json
 from eventic_core.errors import ChangedOutsideScope, InvalidRecord, RecordDeleted
 from eventic_core.records import documents, evolution
 from eventic_core.records.containers import guard, plain
-from eventic_core.records.ids import new_id
+from eventic_core.records.ids import new_id, new_record_id
 from eventic_core.records.port import Append, Key, StoredVersion
 
 if TYPE_CHECKING:
     from uuid import UUID
 
     from eventic_core.records.identity import Identified
+    from eventic_core.records.port import Written
     from eventic_core.records.scope import Scope
     from eventic_core.records.stamp import Origin, Stamp
 
@@ -60,14 +61,14 @@ def id_of(record: Identified) -> UUID:
     try:
         return record._id
     except AttributeError:
-        made = new_id()
+        made = new_record_id()
         _set(record, "_id", made)
         return made
 
 
 def prepare_draft(record: Identified, record_id: UUID | None) -> None:
     """Fill the slots of a new record: asking Pydantic for an empty one is slow."""
-    _set(record, "_id", record_id or new_id())
+    _set(record, "_id", record_id or new_record_id())
     _set(record, "_stored", None)
     _set(record, "_scope", None)
 
@@ -276,7 +277,14 @@ def refuse_drift(record: Identified) -> None:
 
 
 def next_version(
-    record: Identified, origin: Origin, *, reason: str | None, delete: bool, restore: bool, max_bytes: int
+    record: Identified,
+    origin: Origin,
+    *,
+    reason: str | None,
+    delete: bool,
+    restore: bool,
+    max_bytes: int,
+    calls: tuple[str, ...] = (),
 ) -> Append | None:
     """Make the version the object would write now; `None` when nothing changed.
 
@@ -305,6 +313,7 @@ def next_version(
         tombstone=delete,
         keys=_changed_keys(record, data, delete=delete, restore=restore) if definition.unique else (),
         version_id=new_id(),
+        calls=",".join(calls) or None,
     )
 
 
@@ -338,8 +347,12 @@ def unique_keys(record: Identified, data: bytes) -> tuple[Key, ...]:
     return tuple(Key(spec.scope, spec.name, spec.value_in(document)) for spec in record.__eventic__.unique)
 
 
-def bind(record: Identified, append: Append, stamp: Stamp) -> None:
-    """Make the object the version just written."""
+def bind(record: Identified, asked: Append, written: Written) -> None:
+    """Make the object the version just written; a repeated run takes the values it wrote the first time."""
+    append, stamp = written
+    if append is not asked:
+        values = StoredVersion(append.id, append.version, append.class_type, append.data, stamp)
+        adopt_values(record, validated(type(record), values))
     was_draft = stored_of(record) is None
     _set(record, "_id", append.id)
     _set(record, "_stored", Stored(append.version, append.data, stamp))

@@ -12,6 +12,7 @@ from eventic_core.settings import EMBEDDED
 from eventic_core.store import migrate
 from eventic_core.store.engine import Database, check_version, create_engine
 from eventic_core.store.postgres import PostgresStore
+from eventic_core.store.work import Application
 
 if TYPE_CHECKING:
     from eventic_core.settings import Settings
@@ -69,7 +70,9 @@ def connect(settings: Settings, url: str) -> PostgresStore:
 
     try:
         database.persist(prepare)
-        store = PostgresStore(database, max_record_bytes=settings.max_record_bytes)
+        application = Application(settings.name, settings.app_version)
+        store = PostgresStore(database, application, max_record_bytes=settings.max_record_bytes)
+        store.handlers.refresh()
         check_evolution(store)
         if store.is_feed_ahead():
             _log.warning(

@@ -7,17 +7,22 @@ Owns the order of parameters, what driver errors mean, and COPY. Fixed statement
 from __future__ import annotations
 
 import re
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import psycopg
 from psycopg import errors as pg
 
 from eventic_core.errors import DuplicateKey, Invalid, InvalidRecord, RecordExists
-from eventic_core.records.port import Append, Cursor, StaleWrite, StoredVersion
+from eventic_core.records.port import Append, Cursor, StaleWrite, StoredVersion, Written
 from eventic_core.records.stamp import Stamp
 from eventic_core.store import queries
+from eventic_core.store.handlers import GENERATION, HandlerList
+from eventic_core.store.progress import Progress
+from eventic_core.store.slots import Slot
 from eventic_core.store.sql import COLUMNS, statement
 from eventic_core.store.transaction import PostgresTransaction
+from eventic_core.store.work import CHECKPOINT, GATE, GATED, WORK, Application, WorkTable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,14 +30,25 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from eventic_core.records.filters import Selection
-    from eventic_core.records.port import Transaction
+    from eventic_core.records.port import Checkpoint, Transaction, Work
     from eventic_core.store.engine import Database
 
 T = TypeVar("T")
 
-_CREATE_ONE = statement("create_one")
-_APPEND_ONE = statement("append_one")
-_APPEND_MANY = statement("append_many")
+_CREATE_ONE = statement("create_one", generation=GENERATION)
+_APPEND_ONE = statement("append_one", generation=GENERATION)
+_APPEND_MANY = {
+    (gated, worked): statement(
+        "append_many",
+        generation=GENERATION,
+        gate=GATE if gated else "",
+        gated=GATED if gated else "",
+        also=(CHECKPOINT if gated else "") + (WORK if worked else ""),
+    )
+    for gated in (False, True)
+    for worked in (False, True)
+}
+_VERSIONS = statement("versions", columns=COLUMNS)
 _HEAD = statement("head", columns=COLUMNS)
 _VERSION = statement("version", columns=COLUMNS)
 _AT = statement("at", columns=COLUMNS)
@@ -43,6 +59,8 @@ _OUTCOME = statement("outcome")
 _NOTE_CLASS = statement("note_class")
 _CLASSES = statement("classes")
 _FEED_AHEAD = statement("feed_ahead")
+_ERASE = statement("erase_everything")
+_FEED_HORIZON = statement("feed_horizon")
 _COPY = statement("copy")
 _COPY_KEYS = statement("copy_keys")
 
@@ -54,9 +72,12 @@ _STREAM_ROWS = 1000
 class PostgresStore:
     """Keeps versions in `eventic.records`; see the port for the contract of each call."""
 
-    def __init__(self, database: Database, *, max_record_bytes: int) -> None:
+    def __init__(self, database: Database, application: Application, *, max_record_bytes: int) -> None:
         self.database = database
         self.max_record_bytes = max_record_bytes
+        self.work = WorkTable(database, application)
+        self.handlers = HandlerList(database, self.work)
+        self.progress = Progress(database)
         self._noted: set[tuple[str, int]] = set()
 
     def begin(self) -> PostgresTransaction:
@@ -65,30 +86,94 @@ class PostgresStore:
     def join(self, session: Any) -> PostgresTransaction:
         return PostgresTransaction.join(self.database, session)
 
+    @contextmanager
+    def transaction(self, tx: PostgresTransaction | None = None) -> Iterator[PostgresTransaction]:
+        """Do a block in a transaction that is open, or in one of its own."""
+        if tx is not None:
+            yield tx
+            return
+        own = self.begin()
+        try:
+            yield own
+        except BaseException:
+            own.rollback()
+            raise
+        own.commit()
+
     # -- writing
 
-    def append(self, appends: Sequence[Append], tx: Transaction | None = None) -> list[Stamp]:
+    def append(
+        self,
+        appends: Sequence[Append],
+        tx: Transaction | None = None,
+        *,
+        work: Sequence[Work] = (),
+        checkpoint: Checkpoint | None = None,
+    ) -> list[Written]:
         joined = _ours(tx)
         for append in appends:
             self._note(append)
-        sql, parameters = _append_statement(appends)
-        try:
-            if joined is not None:
-                rows = _guarded(joined, lambda: joined.fetch(sql, parameters))
-            else:
-                rows = self._append_alone(sql, parameters, appends)
-        except pg.UniqueViolation as error:
-            raise _taken(error, [append.class_type for append in appends if append.version == 0]) from error
-        except _UNSTORABLE as error:
-            raise _unstorable(error) from error
-        if len(rows) != len(appends):
-            raise StaleWrite
+        while True:
+            all_work = [*work, *self.handlers.follow_ups(appends)]
+            rows = self._write(appends, joined, all_work, checkpoint)
+            if len(rows) == len(appends):
+                break
+            if checkpoint is not None and not isinstance(refused := self.work.refusal(checkpoint), LookupError):
+                raise refused
+            if not self.handlers.refresh():
+                raise StaleWrite
         if joined is not None:
             joined.written.extend(append.version_id for append in appends)
+        self.work.announce(all_work, joined)
         if len(appends) == 1:
             return [_written(appends[0], rows[0][-3:])]
         by_id = {row[0]: row[1:] for row in rows}
         return [_written(append, by_id[append.version_id]) for append in appends]
+
+    def _write(
+        self,
+        appends: Sequence[Append],
+        joined: PostgresTransaction | None,
+        work: Sequence[Work],
+        checkpoint: Checkpoint | None,
+    ) -> list[tuple[Any, ...]]:
+        sql, parameters = self._append_statement(appends, work, checkpoint)
+        try:
+            if joined is not None:
+                return _guarded(joined, lambda: joined.fetch(sql, parameters))
+            return self._append_alone(sql, parameters, appends)
+        except pg.UniqueViolation as error:
+            raise _taken(error, [append.class_type for append in appends if append.version == 0]) from error
+        except _UNSTORABLE as error:
+            raise _unstorable(error) from error
+
+    def _append_statement(
+        self, appends: Sequence[Append], work: Sequence[Work], checkpoint: Checkpoint | None
+    ) -> tuple[str, Sequence[Any]]:
+        generation = self.handlers.generation
+        if len(appends) == 1 and not appends[0].keys and not work and checkpoint is None:
+            append = appends[0]
+            if append.version == 0:
+                return _CREATE_ONE, (*_values(append), generation)
+            return _APPEND_ONE, (append.id, append.version, generation, *_values(append))
+        if len({append.id for append in appends}) != len(appends):
+            message = "One statement cannot write two versions of a record."
+            raise Invalid(message)
+        columns = [list(column) for column in zip(*map(_values, appends), strict=True)]
+        keys = [(append.id, *key) for append in appends for key in append.keys]
+        key_columns = [list(column) for column in zip(*keys, strict=True)] if keys else [[], [], [], []]
+        parameters = (*columns, generation, *key_columns, *key_columns)
+        if checkpoint is not None:
+            gate, note = self.work.gate_parameters(checkpoint), self.work.checkpoint_parameters(checkpoint)
+            parameters = (*gate, *parameters, *note)
+        if work:
+            parameters = (*parameters, *self.work.work_parameters(work))
+        return _APPEND_MANY[checkpoint is not None, bool(work)], parameters
+
+    def enqueue(
+        self, work: Sequence[Work], tx: Transaction | None = None, *, checkpoint: Checkpoint | None = None
+    ) -> None:
+        self.work.enqueue(work, _ours(tx), checkpoint)
 
     def _append_alone(self, sql: str, parameters: Sequence[Any], appends: Sequence[Append]) -> list[tuple[Any, ...]]:
         """Write in a transaction of its own; after a lost connection find out first whether it is there already.
@@ -138,24 +223,20 @@ class PostgresStore:
         joined = _ours(tx)
         if joined is not None:
             return self._copy(appends, joined)
-        own = self.begin()
-        try:
-            ids = self._copy(appends, own)
-        except BaseException:
-            own.rollback()
-            raise
-        own.commit()
-        return ids
+        with self.transaction() as own:
+            return self._copy(appends, own)
 
     def _copy(self, appends: Iterable[Append], tx: PostgresTransaction) -> list[UUID]:
         ids: list[UUID] = []
         keys: list[tuple[UUID, str, str, str | None]] = []
         first: dict[tuple[str, int], Append] = {}
+        by_class: dict[str, list[UUID]] = {}
 
         def send() -> None:
             with tx.driver.cursor() as cursor, cursor.copy(_COPY) as copy:
                 for append in appends:
                     ids.append(append.id)
+                    by_class.setdefault(append.class_type, []).append(append.id)
                     first.setdefault((append.class_type, append.schema_version), append)
                     keys.extend((append.id, *key) for key in append.keys)
                     copy.write_row(_values(append))
@@ -173,6 +254,9 @@ class PostgresStore:
         for append in first.values():
             self._note(append)
             tx.written.append(append.version_id)
+        self.handlers.refresh()
+        for class_type, created in by_class.items():
+            self.enqueue(self.handlers.bulk_follow_ups(class_type, created), tx)
         return ids
 
     # -- reading
@@ -197,6 +281,13 @@ class PostgresStore:
             return None
         rows = self._fetch(_VERSION, (record_id, version), tx)
         return rows[0] if rows else None
+
+    def versions(self, wanted: Sequence[tuple[UUID, int]], tx: Transaction | None = None) -> list[StoredVersion]:
+        """Read exactly these `(id, version)`, in this order."""
+        if not wanted:
+            return []
+        ids, numbers = map(list, zip(*wanted, strict=True))
+        return self._fetch(_VERSIONS, (ids, numbers), tx)
 
     def at(self, record_id: UUID, moment: datetime, tx: Transaction | None = None) -> StoredVersion | None:
         rows = self._fetch(_AT, (record_id, moment), tx)
@@ -235,6 +326,22 @@ class PostgresStore:
 
     def written_by(self, workflow_id: str, tx: Transaction | None = None) -> list[StoredVersion]:
         return self._fetch(_WRITTEN_BY, (workflow_id,), tx)
+
+    def feed_horizon(self) -> tuple[int, int]:
+        """Give the transaction ids below which all have ended, and from which on none had begun."""
+        (ended, begun), *_ = self.database.fetch(_FEED_HORIZON, ())
+        return int(ended), int(begun)
+
+    def erase_everything(self) -> None:
+        """Delete all data of the package and of DBOS; for tests.
+
+        Raises:
+            Conflict: Another process works on the database.
+        """
+        with Slot(self.database, self.work.application).alone(), self.database.apart() as connection:
+            connection.execute(_ERASE)
+        self.work.forget_queues()
+        self.handlers.refresh()
 
     def is_feed_ahead(self) -> bool:
         """Tell whether stored transaction ids are ahead of the cluster's, which holds the change feed back."""
@@ -299,27 +406,13 @@ def _values(append: Append) -> tuple[Any, ...]:
         append.correlation_id,
         append.workflow_id,
         append.step_id,
+        append.calls,
     )
 
 
-def _append_statement(appends: Sequence[Append]) -> tuple[str, Sequence[Any]]:
-    if len(appends) == 1 and not appends[0].keys:
-        append = appends[0]
-        if append.version == 0:
-            return _CREATE_ONE, _values(append)
-        return _APPEND_ONE, (append.id, append.version, *_values(append))
-    if len({append.id for append in appends}) != len(appends):
-        message = "One statement cannot write two versions of a record."
-        raise Invalid(message)
-    columns = [list(column) for column in zip(*map(_values, appends), strict=True)]
-    keys = [(append.id, *key) for append in appends for key in append.keys]
-    key_columns = [list(column) for column in zip(*keys, strict=True)] if keys else [[], [], [], []]
-    return _APPEND_MANY, (*columns, *key_columns, *key_columns)
-
-
-def _written(append: Append, row: Sequence[Any]) -> Stamp:
+def _written(append: Append, row: Sequence[Any]) -> Written:
     recorded_at, xid, position = row
-    return Stamp(
+    stamp = Stamp(
         append.version_id,
         append.actor,
         append.reason,
@@ -332,7 +425,9 @@ def _written(append: Append, row: Sequence[Any]) -> Stamp:
         int(xid),
         position,
         append.tombstone,
+        append.calls,
     )
+    return Written(append, stamp)
 
 
 def _stored(row: Sequence[Any]) -> StoredVersion:

@@ -49,6 +49,7 @@ records = sa.Table(
         comment="the writing transaction, or that of the previous version where it is later",
     ),
     sa.Column("position", sa.BigInteger, sa.Identity(always=True), nullable=False),
+    sa.Column("calls", sa.Text, comment="the evented methods whose call made it, joined by commas"),
     sa.UniqueConstraint("id", "version", name="records_id_version_key"),
     sa.CheckConstraint("version >= 0", name="records_version_check"),
     sa.CheckConstraint("superseded_at > recorded_at", name="records_superseded_check"),
@@ -89,4 +90,59 @@ record_classes = sa.Table(
     sa.Column("class_type", sa.Text, primary_key=True),
     sa.Column("schema_version", sa.Integer, primary_key=True),
     comment="every schema version that was ever written, for the start-up check",
+)
+
+handlers = sa.Table(
+    "handlers",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("class_type", sa.Text, primary_key=True),
+    sa.Column("kind", sa.Text, primary_key=True, comment="create, update, delete or call"),
+    sa.Column("method", sa.Text, primary_key=True, server_default="", comment="of kind call"),
+    sa.Column("since_xid", TransactionId, nullable=False, comment="handles versions from here on in the feed"),
+    sa.Column("caught_up", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False, server_default=sa.text("clock_timestamp()")),
+    comment="what each handler subscribes to; a writer enqueues work for them",
+)
+
+handlers_generation = sa.Table(
+    "handlers_generation",
+    metadata,
+    sa.Column("generation", sa.BigInteger, primary_key=True, autoincrement=False),
+    comment="one row; moves with every change of handlers, so that no writer goes by an old list",
+)
+
+handled = sa.Table(
+    "handled",
+    metadata,
+    sa.Column("handler", sa.Text, primary_key=True),
+    sa.Column("record_id", sa.Uuid, primary_key=True),
+    sa.Column("version", sa.Integer, nullable=False, comment="the last one handled or set aside; -1 is none"),
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0", comment="at the version after it"),
+    sa.Column("due_at", sa.TIMESTAMP(timezone=True), comment="when the next attempt is due"),
+    comment="how far each handler came with each record",
+)
+
+dead_letters = sa.Table(
+    "dead_letters",
+    metadata,
+    sa.Column("id", sa.Uuid, primary_key=True),
+    sa.Column("handler", sa.Text, nullable=False),
+    sa.Column("class_type", sa.Text, nullable=False),
+    sa.Column("record_id", sa.Uuid, nullable=False),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("error", JSONB, nullable=False),
+    sa.Column("failed_at", sa.TIMESTAMP(timezone=True), nullable=False, server_default=sa.text("clock_timestamp()")),
+    sa.Column("state", sa.Text, nullable=False, server_default="open", comment="open, retried, done or discarded"),
+    sa.Column("settled_at", sa.TIMESTAMP(timezone=True)),
+    sa.Column("settled_by", sa.Text),
+    comment="versions a handler gave up on",
+)
+
+sa.Index(
+    "dead_letters_open",
+    dead_letters.c.failed_at,
+    dead_letters.c.id,
+    postgresql_where=sa.text("state in ('open', 'retried')"),
 )

@@ -29,6 +29,8 @@ class PostgresTransaction:
         self._savepoints: dict[str, int] = {}
         self.connection = connection
         self.written: list[UUID] = []
+        self.before_commit: Callable[[PostgresTransaction], object] = lambda _tx: None
+        self._after_commit: list[Callable[[], object]] = []
 
     @classmethod
     def begin(cls, database: Database) -> PostgresTransaction:
@@ -92,6 +94,13 @@ class PostgresTransaction:
         except LOST as error:
             raise self._database.unavailable(error) from error
 
+    def on_commit(self, then: Callable[[], object]) -> None:
+        """Call `then` when it has committed; of a caller's transaction at once, since nobody tells us."""
+        if self._owned:
+            self._after_commit.append(then)
+        else:
+            then()
+
     def on_rollback(self, undo: Callable[[], object]) -> None:
         """Call `undo` if the caller, who ends the transaction, rolls it back."""
         ended = False
@@ -128,6 +137,11 @@ class PostgresTransaction:
             StoreUnavailable: The server was lost and the transaction with it.
         """
         try:
+            self.before_commit(self)
+        except BaseException:
+            self.rollback()
+            raise
+        try:
             self.connection.commit()
         except LOST as error:
             self._discard()
@@ -137,6 +151,8 @@ class PostgresTransaction:
                 raise self._database.unavailable(error) from error
         else:
             self.connection.close()
+        for then in self._after_commit:
+            then()
 
     def rollback(self) -> None:
         """End it, undoing everything; a lost connection has done so already."""

@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 
 from eventic_core import errors
-from eventic_core.errors import EventicError, InvalidRecord, MigrationRequired, VersionConflict
+from eventic_core.errors import EventicError, InvalidRecord, MigrationRequired, RemoteError, VersionConflict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,6 +37,8 @@ def _example(kind: type[EventicError]) -> EventicError:
         return kind("Todo", UUID(int=1), expected=3, actual=5, changed=changed)
     if issubclass(kind, MigrationRequired):
         return kind(found=None, needed="0001", database="db")
+    if issubclass(kind, RemoteError):
+        return kind("No.", "app:Odd")
     if issubclass(kind, InvalidRecord):
         return kind("No.", errors=[{"loc": ("a", 0), "msg": "m", "type": "t"}])
     return kind('It\'s "odd".')

@@ -267,10 +267,12 @@ def test_feed_orders_versions_of_an_old_transaction_last(
 ) -> None:
     """Two-sided: stamped with its own transaction id, the later version comes before the earlier."""
     assert feed_of_a_late_read(eventic, together=together) == []
-    for name, later in (("_APPEND_ONE", LATER_XID[0]), ("_APPEND_MANY", LATER_XID[1])):
-        sql = getattr(postgres, name)
-        assert later in sql
-        monkeypatch.setattr(postgres, name, sql.replace(later, "pg_current_xact_id()"))
+    assert LATER_XID[0] in postgres._APPEND_ONE
+    own = postgres._APPEND_ONE.replace(LATER_XID[0], "pg_current_xact_id()")
+    monkeypatch.setattr(postgres, "_APPEND_ONE", own)
+    for form, sql in postgres._APPEND_MANY.items():
+        assert LATER_XID[1] in sql
+        monkeypatch.setitem(postgres._APPEND_MANY, form, sql.replace(LATER_XID[1], "pg_current_xact_id()"))
     assert any("version 2" in problem for problem in feed_of_a_late_read(eventic, together=together))
 
 

@@ -1,12 +1,14 @@
 -- Purpose: several new records, next versions and unique keys in one statement: all or none.
 -- Locks:   the current rows in id order, keys in value order, so that two such statements do not deadlock.
 -- Index:   records_current_key, record_keys_pkey, record_keys_value_key.
--- Nothing is written unless every predecessor is the current version: `ready` is empty otherwise.
-with input as materialized (
+-- Nothing is written unless every predecessor is the current version: `ready` is empty otherwise, as it is when the
+-- list of handlers is not the one the writer goes by. The parts in braces are other files: the gate of a checkpoint,
+-- the checkpoint itself, and work that is enqueued along.
+with {gate}input as materialized (
     select * from unnest(%s::uuid[], %s::uuid[], %s::int[], %s::text[], %s::text[], %s::bool[], %s::int[],
-                         %s::text[], %s::text[], %s::text[], %s::text[], %s::int[])
+                         %s::text[], %s::text[], %s::text[], %s::text[], %s::int[], %s::text[])
         with ordinality as i (version_id, id, version, class_type, data, tombstone, schema_version,
-                              actor, reason, correlation_id, workflow_id, step_id, number)
+                              actor, reason, correlation_id, workflow_id, step_id, calls, number)
 ), head as materialized (
     select r.id, r.version_id, r.recorded_at, r.xid
     from eventic.records r
@@ -16,7 +18,7 @@ with input as materialized (
     for update of r
 ), ready as materialized (
     select 1 as yes
-    where (select count(*) from head) = (select count(*) from input where version > 0)
+    where (select count(*) from head) = (select count(*) from input where version > 0) and {generation}{gated}
 ), clock as materialized (
     -- one moment for all, so that no moment shows half of them
     select greatest(clock_timestamp(), (select max(recorded_at) from head) + interval '1 microsecond') as moment
@@ -41,11 +43,11 @@ with input as materialized (
     where c.value is not null
     order by c.scope, c.name, c.value
     on conflict (record_id, scope, name) do update set value = excluded.value
-)
+){also}
 insert into eventic.records (version_id, id, version, class_type, data, tombstone, schema_version,
-                             actor, reason, correlation_id, workflow_id, step_id, recorded_at, xid)
+                             actor, reason, correlation_id, workflow_id, step_id, calls, recorded_at, xid)
 select i.version_id, i.id, i.version, i.class_type, i.data::jsonb, i.tombstone, i.schema_version,
-       i.actor, i.reason, i.correlation_id, i.workflow_id, i.step_id,
+       i.actor, i.reason, i.correlation_id, i.workflow_id, i.step_id, i.calls,
        clock.moment, coalesce(c.xid, pg_current_xact_id())
 from input i
 left join closed c on c.id = i.id, clock

@@ -6,7 +6,7 @@
 with head as materialized (
     select version_id, recorded_at, xid
     from eventic.records
-    where id = %s and superseded_at is null and version = %s - 1
+    where id = %s and superseded_at is null and version = %s - 1 and {generation}
     for update
 ), stamped as materialized (
     select version_id,
@@ -21,7 +21,7 @@ with head as materialized (
     returning s.moment, s.xid
 )
 insert into eventic.records (version_id, id, version, class_type, data, tombstone, schema_version,
-                             actor, reason, correlation_id, workflow_id, step_id, recorded_at, xid)
-select %s, %s, %s, %s, %s::jsonb, %s, %s, %s, %s, %s, %s, %s, moment, xid
+                             actor, reason, correlation_id, workflow_id, step_id, calls, recorded_at, xid)
+select %s, %s, %s, %s, %s::jsonb, %s, %s, %s, %s, %s, %s, %s, %s, moment, xid
 from closed
 returning recorded_at, xid::text, position

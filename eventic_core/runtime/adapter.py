@@ -1,0 +1,255 @@
+"""DBOS, seen through what the package needs of it: the only module that imports dbos.
+
+Owns every private name of DBOS that is touched; each has a contract test. The rest of the runtime knows neither.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import dbos as _dbos
+from dbos import DBOS, Serializer, SetWorkflowID, SQLAlchemyDatasource
+from dbos import _core as core
+from dbos._context import get_local_dbos_context
+from dbos._dbos import _get_dbos_instance, _get_or_create_dbos_registry
+from dbos._error import DBOSWorkflowConflictIDError
+from dbos._queue import _INTERNAL_QUEUE_CONSTRUCTION, Queue
+from dbos._utils import GlobalParams, generate_uuid
+
+from eventic_core.records.port import using_store
+from eventic_core.runtime import codec
+from eventic_core.runtime.calls import Call, error_text
+from eventic_core.settings import libpq_url
+from eventic_core.store.work import SERIALIZATION
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
+
+    from sqlalchemy.orm import Session
+
+    from eventic_core.settings import Settings
+    from eventic_core.store.work import QueueRow
+
+INTERNAL_QUEUE = "_dbos_internal_queue"
+_log = logging.getLogger("eventic")
+
+
+class JsonSerializer(Serializer):
+    """Everything DBOS stores for us, as the codec's JSON; a run's input stays as it is until the run decodes it."""
+
+    def serialize(self, data: Any) -> str:
+        """Give JSON text; raises `NotSerialisable`."""
+        if isinstance(data, dict) and data.keys() == {"args", "kwargs"}:
+            args = data["args"]
+            if len(args) == 1 and isinstance(args[0], Call):
+                return args[0].payload
+        return error_text(data) if isinstance(data, BaseException) else codec.dumps(data, "what the run gives")
+
+    def deserialize(self, serialized_data: str) -> Any:
+        """Give back what was serialised; raises `NotRegistered` or `NotSerialisable`."""
+        if serialized_data.startswith(Call.PREFIX):
+            return {"args": (Call(serialized_data),), "kwargs": {}}
+        with using_store(None):  # a record in it is read as it was, which is not a step of its own
+            return codec.loads(serialized_data)
+
+    def name(self) -> str:
+        """Name the form in DBOS's tables."""
+        return SERIALIZATION
+
+
+class Claimed(NamedTuple):
+    """Work that this process has claimed.
+
+    Attributes:
+        owner: The token of the claim: nobody else may complete the run while it stands.
+        attempts: How often it was claimed, this time included.
+        status: What DBOS knows of it, for `execute`.
+    """
+
+    run_id: str
+    name: str
+    owner: str
+    attempts: int
+    payload: str
+    status: Any
+
+
+class Position(NamedTuple):
+    """Where in a run the calling code is."""
+
+    run_id: str
+    owner: str
+    next_step: Callable[[], int]
+
+
+# -- lifecycle
+
+
+def launch(settings: Settings, url: str, *, executor_id: str, own_dispatch: bool) -> None:
+    """Start DBOS in this process.
+
+    Args:
+        settings: Of the application.
+        url: The database, the same as the records'.
+        executor_id: Who this process is; its unfinished work of an earlier life becomes ready again.
+        own_dispatch: Whether DBOS leaves all queues but its internal one to us.
+    """
+    logging.getLogger("dbos").setLevel(settings.log_level or "WARNING")
+    DBOS(
+        config={
+            "name": settings.name,
+            "system_database_url": libpq_url(url),
+            "application_version": settings.app_version,
+            "executor_id": executor_id,
+            "serializer": JsonSerializer(),
+            "sys_db_pool_size": settings.pool_size,
+            "db_engine_kwargs": {"pool_pre_ping": False},  # it retries lost connections itself, for one statement less
+            "run_migrations": settings.auto_migrate,
+            "log_level": settings.log_level or "WARNING",
+        }
+    )
+    if own_dispatch:
+        DBOS.listen_queues([])
+    DBOS.launch()
+
+
+def destroy(*, drain_seconds: float) -> None:
+    """Stop DBOS, waiting for running workflows as long as said; what they were is kept for another launch."""
+    DBOS.destroy(workflow_completion_timeout_sec=max(0, round(drain_seconds)))
+
+
+def forget_registrations() -> None:
+    """Drop every registered workflow, for tests; only while DBOS is not launched."""
+    DBOS.destroy(destroy_registry=True)
+
+
+def is_launched() -> bool:
+    """Tell whether DBOS runs in this process, whoever launched it."""
+    from dbos._dbos import _dbos_global_instance
+
+    return _dbos_global_instance is not None and _dbos_global_instance._launched  # noqa: SLF001
+
+
+def migrate(url: str) -> None:
+    """Create DBOS's tables, or bring them up to date."""
+    DBOS.migrate(libpq_url(url))
+
+
+# -- workflows and steps
+
+
+def register_workflow(name: str, entry: Callable[..., Any], *, max_attempts: int) -> Callable[..., Any]:
+    """Make a function of one `Call` a workflow of DBOS; gives what starts it here and now."""
+    _get_or_create_dbos_registry().workflow_info_map.pop(name, None)  # defined again, as in a notebook
+    workflow: Callable[..., Any] = DBOS.workflow(name=name, max_recovery_attempts=max_attempts)(entry)
+    return workflow
+
+
+def run_step(name: str, options: dict[str, Any], function: Callable[[], Any]) -> Any:
+    """Run a function as the next step of the run; it must be called in the body of one."""
+    chosen: Any = {"name": name, **options}
+    return DBOS.run_step(chosen, function)
+
+
+async def run_step_async(name: str, options: dict[str, Any], function: Callable[[], Any]) -> Any:
+    """Run an async function as the next step of the run."""
+    chosen: Any = {"name": name, **options}
+    return await DBOS.run_step_async(chosen, function)
+
+
+def position() -> Position | None:
+    """Tell where in a run the calling code is; `None` outside runs and inside steps."""
+    context = get_local_dbos_context()
+    if context is None or not context.is_workflow():
+        return None
+
+    def next_step() -> int:
+        context.function_id += 1
+        return context.function_id
+
+    return Position(context.workflow_id, context.owner_xid or "", next_step)
+
+
+def step_number() -> int:
+    """Give the number of the step the calling code is in; 0 outside of one."""
+    context = get_local_dbos_context()
+    return context.curr_step_function_id if context is not None and context.is_step() else 0
+
+
+def lost(run_id: str) -> BaseException:
+    """Make what DBOS raises when an execution does not own its run any more: it then waits for the owner's outcome."""
+    return DBOSWorkflowConflictIDError(run_id)
+
+
+def run_id(name: str) -> AbstractContextManager[Any]:
+    """Give the next run started inside the block this id."""
+    return SetWorkflowID(name)
+
+
+# -- queues
+
+
+def claim(queue: QueueRow, count: int) -> list[Claimed]:
+    """Claim up to `count` pieces of a queue's ready work for this process."""
+    system = _get_dbos_instance()._sys_db  # noqa: SLF001 - what this module is for
+    owner = generate_uuid()
+    executor, version = GlobalParams.executor_id, GlobalParams.app_version
+    view = _queue(queue, count)
+    if queue.lanes:
+        ids = system.start_queued_partitioned_workflows(view, executor, version, count, owner_xid=owner)
+    else:
+        ids, _stopped_by = system.start_queued_workflows(view, executor, version, None, 0, owner_xid=owner)
+    if not ids:
+        return []
+    found = {status["workflow_uuid"]: status for status in system.get_workflow_statuses(ids)}
+    return [_claimed(found[run], owner) for run in ids if run in found]
+
+
+def _queue(queue: QueueRow, count: int) -> Queue:
+    limiter = {"limit": queue.rate[0], "period": queue.rate[1]} if queue.rate else None
+    return Queue(
+        queue.name,
+        queue.limit,
+        limiter,  # type: ignore[arg-type]
+        worker_concurrency=count,
+        partition_concurrency=1 if queue.lanes else None,
+        token=_INTERNAL_QUEUE_CONSTRUCTION,
+    )
+
+
+def _claimed(status: Any, owner: str) -> Claimed:
+    run = status["workflow_uuid"]
+    return Claimed(run, status["name"], owner, status["recovery_attempts"] or 1, status["inputs"] or "", status)
+
+
+def execute(claimed: Claimed) -> None:
+    """Let DBOS run a claimed workflow, on its threads or its event loop."""
+    core.execute_dequeued_workflow(_get_dbos_instance(), claimed.status, claimed.owner)
+
+
+def knows(name: str) -> bool:
+    """Tell whether this process has registered a workflow."""
+    return name in _get_dbos_instance()._registry.workflow_info_map  # noqa: SLF001
+
+
+# -- the datasource, the other way of writing a step's checkpoint
+
+
+def open_datasource(url: str, *, pool_size: int) -> SQLAlchemyDatasource:
+    """Open DBOS's datasource on the records' database, with a pool of its own; before `launch`."""
+    return SQLAlchemyDatasource.create(
+        url, engine_kwargs={"pool_size": pool_size, "max_overflow": pool_size}, serializer=JsonSerializer()
+    )
+
+
+def datasource_step(source: SQLAlchemyDatasource, name: str, body: Callable[[Session], Any]) -> Any:
+    """Run a function as a step in a transaction of the datasource's."""
+    options: Any = {"name": name, "isolation_level": "READ COMMITTED"}
+    return source.run_tx_step(options, lambda: body(source.sql_session()))
+
+
+def retryable_errors() -> Sequence[type[BaseException]]:
+    """Name the errors by which DBOS stops an execution; nobody may swallow or record them."""
+    return (DBOSWorkflowConflictIDError, _dbos.error.DBOSWorkflowCancelledError)

@@ -1,0 +1,109 @@
+"""The one dispatcher of a process: finds which of its queues have work, claims some, and hands it to the executor.
+
+DBOS spends a thread and nine statements a poll on every queue. Here one statement asks for all of them, a few times a
+second, and at once after an enqueue of this process or a notification from another.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from eventic_core.runtime.adapter import Claimed
+    from eventic_core.runtime.executor import Executor, QueueLoad
+    from eventic_core.store import PostgresStore
+    from eventic_core.store.work import QueueRow
+
+_log = logging.getLogger("eventic")
+
+POLL_SECONDS = 0.25
+"""Between questions when nobody says there is work: the most that work enqueued silently waits."""
+BUSY_POLL_SECONDS = 0.02
+_BUSY_SECONDS = 0.1
+_LONGEST_PAUSE_SECONDS = 5.0
+
+
+class Dispatcher:
+    """A thread that claims work for one process."""
+
+    def __init__(
+        self,
+        store: PostgresStore,
+        executor: Executor,
+        queues: Callable[[], Iterable[QueueRow]],
+        claim: Callable[[QueueRow, int], list[Claimed]],
+    ) -> None:
+        self._store = store
+        self._executor = executor
+        self._queues = queues
+        self._claim = claim
+        self._wake = threading.Event()
+        self._stopping = False
+        self._busy_until = 0.0
+        self._thread = threading.Thread(target=self._loop, name="eventic-dispatcher", daemon=True)
+        executor.done = lambda _queue: self.wake()
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Look for work now."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Claim nothing more; returns when the last claim is handed over."""
+        self._stopping = True
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=30)
+
+    def _loop(self) -> None:
+        pause = 0.0
+        while not self._stopping:
+            self._wake.wait(pause or self._interval())
+            if pause:
+                time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
+            self._wake.clear()
+            try:
+                while self._poll() and not self._stopping:
+                    pass
+                pause = 0.0
+            except Exception as error:  # noqa: BLE001 - it must live through a restart of the server
+                if not pause:
+                    _log.warning("no work is claimed until Postgres answers: %r", error, extra={"action": "wait"})
+                pause = min(max(pause * 2, 0.2), _LONGEST_PAUSE_SECONDS)
+
+    def _interval(self) -> float:
+        """Ask more often just after there was work: its notifications are not sent for every commit."""
+        return BUSY_POLL_SECONDS if time.monotonic() < self._busy_until else POLL_SECONDS
+
+    def _poll(self) -> bool:
+        """Claim what there is room for; tells whether there may be more."""
+        now = time.monotonic()
+        rows = {row.name: row for row in self._queues()}
+        loads = {name: load for name, row in rows.items() if _has_room(load := self._executor.load(row), now)}
+        if not loads:
+            return False
+        ready = self._store.work.ready(loads)
+        random.shuffle(ready)
+        more = False
+        for name in ready:
+            load = loads[name]
+            wanted = load.wanted
+            claimed = self._claim(load.queue, wanted)
+            self._executor.submit(load, claimed)
+            if claimed:
+                self._busy_until = time.monotonic() + _BUSY_SECONDS
+                more = more or len(claimed) >= wanted or load.queue.lanes
+        return more
+
+
+def _has_room(load: QueueLoad, now: float) -> bool:
+    return load.blocked_until <= now and load.wanted > 0

@@ -1,0 +1,324 @@
+"""Claimed work, done: on threads, so many of each queue at a time, with outcomes that commit with what was written.
+
+Workflows are DBOS's to run. Handlers, calls that run later, and single steps and transactions are ours: one transaction
+each, or for steps an outcome that many share one statement for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import threading
+import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from eventic_core.errors import NotRegistered, StoreUnavailable, VersionConflict
+from eventic_core.records.blocking import on_behalf
+from eventic_core.records.methods import second_run
+from eventic_core.records.port import OwnershipLost, StaleWrite
+from eventic_core.records.stamp import acting
+from eventic_core.runtime import codec, functions
+from eventic_core.runtime.calls import LATER, RUN, Call, error_text
+from eventic_core.runtime.finishing import Finish, Interrupted, run_in_transaction
+from eventic_core.runtime.handling import Handling, record_class
+from eventic_core.runtime.outcomes import Outcomes
+from eventic_core.store.handlers import HANDLE, HANDLE_MANY
+from eventic_core.store.work import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from eventic_core.runtime.adapter import Claimed
+    from eventic_core.store import PostgresStore
+    from eventic_core.store.transaction import PostgresTransaction
+    from eventic_core.store.work import QueueRow
+
+_log = logging.getLogger("eventic")
+
+OWN = frozenset({HANDLE, HANDLE_MANY, LATER, RUN})
+"""The names of the work that is ours to run."""
+UNKNOWN_SECONDS = 30.0
+"""Until work that no process here knows is offered again: to a worker that does, or after a deployment."""
+_CONFLICTS = 10
+_THREADS = 256
+_MOST_AHEAD = 256
+_SHORT_SECONDS, _LONG_SECONDS = 0.1, 0.5
+
+
+class QueueLoad:
+    """What this process has claimed of one queue: so much runs, so much waits.
+
+    Claims reach ahead of what may run, and the further the faster the work is done: a claim costs as much as
+    a few short pieces of work, but what is claimed ahead of slow work is kept from idle workers.
+    """
+
+    def __init__(self, queue: QueueRow) -> None:
+        self.queue = queue
+        self.running = 0
+        self.waiting: deque[Claimed] = deque()
+        self.blocked_until = 0.0
+        self.fruitless = 0
+        self._window = queue.per_worker
+        self._claimed_at = 0.0
+        self._claimed = 0
+
+    @property
+    def wanted(self) -> int:
+        """How many pieces to claim now; 0 while at least half of the window is still there."""
+        held = self.running + len(self.waiting)
+        return 0 if held > self._window // 2 and held >= self.queue.per_worker else self._window - held
+
+    def claimed(self, count: int) -> None:
+        """Note a claim, and learn from how long the one before it lasted."""
+        now = time.monotonic()
+        if self._claimed >= self._window // 2 and now - self._claimed_at < _SHORT_SECONDS:
+            self._window = min(self._window * 2, max(_MOST_AHEAD, self.queue.per_worker))
+        elif now - self._claimed_at > _LONG_SECONDS:
+            self._window = self.queue.per_worker
+        self._claimed_at, self._claimed = now, count
+        self.fruitless = 0 if count else min(self.fruitless + 1, 4)
+        self.blocked_until = 0.0 if count else now + 0.1 * 2**self.fruitless
+
+
+class Executor:
+    """Runs claimed work; `done` is called with a queue's name whenever there is room for more of it."""
+
+    def __init__(self, store: PostgresStore, execute: Callable[[Claimed], None], knows: Callable[[str], bool]) -> None:
+        self._store = store
+        self._execute = execute
+        self._knows = knows
+        self._lock = threading.Lock()
+        self._idle = threading.Condition(self._lock)
+        self._loads: dict[str, QueueLoad] = {}
+        self._foreign: dict[str, str] = {}
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="eventic-work")
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping = False
+        self.outcomes = Outcomes(store)
+        self.done: Callable[[str], object] = lambda _queue: None
+
+    def load(self, queue: QueueRow) -> QueueLoad:
+        """Give what this process has of a queue."""
+        with self._lock:
+            load = self._loads.get(queue.name)
+            if load is None or load.queue != queue:
+                fresh = QueueLoad(queue)
+                if load is not None:
+                    fresh.running, fresh.waiting = load.running, load.waiting
+                load = self._loads[queue.name] = fresh
+            return load
+
+    def submit(self, load: QueueLoad, claimed: list[Claimed]) -> None:
+        """Run claimed work as soon as there is room."""
+        with self._lock:
+            load.claimed(len(claimed))
+            load.waiting.extend(claimed)
+        self._fill(load.queue.name)
+
+    def _fill(self, queue: str) -> None:
+        while True:
+            with self._lock:
+                load = self._loads[queue]
+                if self._stopping or not load.waiting or load.running >= load.queue.per_worker:
+                    return
+                claimed = load.waiting.popleft()
+                load.running += 1
+            if claimed.name in OWN:
+                self._threads.submit(self._run, queue, claimed)
+            else:
+                self._run_workflow(queue, claimed)
+
+    def _ended(self, queue: str) -> None:
+        with self._lock:
+            load = self._loads[queue]
+            load.running -= 1
+            load.blocked_until = 0.0
+            room = load.wanted > 0
+            self._idle.notify_all()
+        self._fill(queue)
+        if room:
+            self.done(queue)
+
+    # -- workflows, which DBOS runs
+
+    def _run_workflow(self, queue: str, claimed: Claimed) -> None:
+        if not self._knows(claimed.name):
+            self._put_back(claimed, f"workflow {claimed.name}")
+            self._ended(queue)
+            return
+        with self._lock:
+            self._foreign[claimed.run_id] = queue
+        try:
+            self._execute(claimed)
+        except Exception:  # noqa: BLE001 - DBOS has stored it as the run's outcome where it could
+            _log.exception("run %s could not be started", claimed.run_id, extra={"action": "start_failed"})
+            self.workflow_ended(claimed.run_id)
+
+    def workflow_ended(self, run_id: str) -> None:
+        """Take note that the body of a workflow has ended; of one that was not claimed here, nothing."""
+        with self._lock:
+            queue = self._foreign.pop(run_id, None)
+        if queue is not None:
+            self._ended(queue)
+
+    # -- our own work
+
+    def _run(self, queue: str, claimed: Claimed) -> None:
+        pause = 0.5
+        try:
+            while True:
+                try:
+                    self._perform(claimed)
+                except (Interrupted, StoreUnavailable) as error:
+                    _log.warning("%s is repeated: %s", claimed.run_id, error, extra={"action": "repeat"})
+                    time.sleep(pause)
+                    pause = min(pause * 2, 5.0)
+                    if not self._stopping:
+                        continue
+                return
+        except OwnershipLost:
+            _log.info("%s was taken over", claimed.run_id, extra={"action": "taken_over"})
+        except Exception:  # noqa: BLE001 - the next piece of work must run
+            _log.exception("%s failed in the worker itself", claimed.run_id, extra={"action": "worker_error"})
+        finally:
+            self._ended(queue)
+
+    def _perform(self, claimed: Claimed) -> None:
+        call = Call(claimed.payload)
+        try:
+            if claimed.name in (HANDLE, HANDLE_MANY):
+                Handling(self._store, claimed, call.values, self._call).run()
+            elif claimed.name == LATER:
+                self._perform_later(claimed, call)
+            else:
+                self._perform_function(claimed, call)
+        except NotRegistered as error:
+            self._put_back(claimed, error.message)
+
+    def _perform_later(self, claimed: Claimed, call: Call) -> None:
+        values = call.values
+        cls = record_class(values["class"])
+        if not callable(getattr(cls, values["method"], None)):
+            message = f"{cls.__name__} has no method {values['method']!r} in this process: deploy the version that has."
+            raise NotRegistered(message)
+        args, kwargs = call.arguments()
+
+        def body() -> Any:
+            with second_run():
+                record = cls.hydrate(values["record"])
+                return self._call(getattr(record, values["method"]), *args, **kwargs)
+
+        self._in_transaction(claimed, call, body)
+
+    def _perform_function(self, claimed: Claimed, call: Call) -> None:
+        known = functions.find(call.values["function"])
+        args, kwargs = call.arguments()
+        if known.kind == "transaction":
+            self._in_transaction(claimed, call, lambda: self._call(known.plain, *args, **kwargs), known.plain.__name__)
+            return
+        key = f"{claimed.run_id}-1"
+        try:
+            with functions.step_context(self._store, known, key), self._acting(call):
+                result = codec.dumps(self._call(known.plain, *args, **kwargs), f"the result of {known.name}()")
+        except Exception as error:  # noqa: BLE001 - the user's own: the outcome of the run
+            if claimed.attempts < known.retry.max_attempts:
+                _log.warning("%s: attempt %s failed: %r", claimed.run_id, claimed.attempts, error)
+                delay = max(known.retry.delay_after(claimed.attempts), 0.001)
+                self._store.work.put_back([(claimed.run_id, claimed.owner)], delay_seconds=delay, counted=True)
+                return
+            self._fail(claimed, error)
+        else:
+            self.outcomes.add(Outcome(claimed.run_id, claimed.owner, "SUCCESS", result, None))
+
+    def _in_transaction(self, claimed: Claimed, call: Call, body: Callable[[], Any], reason: str | None = None) -> None:
+        finish = _Complete(self, claimed)
+        for left in reversed(range(_CONFLICTS)):
+            try:
+                with self._acting(call), functions.idempotent(claimed.run_id):
+                    run_in_transaction(
+                        self._store, body, finish, run_id=claimed.run_id, step_id=None, default_reason=reason
+                    )
+            except (VersionConflict, StaleWrite) as error:  # it runs on the state as it is then: which has moved
+                if left == 0:
+                    self._fail(claimed, error)
+            except (OwnershipLost, Interrupted, NotRegistered):
+                raise
+            except Exception as error:  # noqa: BLE001 - the user's own: the outcome of the run
+                self._fail(claimed, error)
+                return
+            else:
+                return
+
+    def complete(self, claimed: Claimed, result: Any, tx: PostgresTransaction | None) -> None:
+        """Store the result of a run in its transaction; one that wrote nothing shares a statement with others."""
+        text = codec.dumps(result, f"the result of {claimed.run_id}")
+        outcome = Outcome(claimed.run_id, claimed.owner, "SUCCESS", text, None)
+        if tx is None:
+            self.outcomes.add(outcome)
+        elif not self._store.work.complete(outcome, tx):
+            raise OwnershipLost(claimed.run_id)
+
+    def _fail(self, claimed: Claimed, error: Exception) -> None:
+        _log.error("run %s failed", claimed.run_id, extra={"action": "run_failed"}, exc_info=error)
+        self.outcomes.add(Outcome(claimed.run_id, claimed.owner, "ERROR", None, error_text(error)))
+
+    def _put_back(self, claimed: Claimed, waiting_for: str) -> None:
+        _log.warning(
+            "%s is put back for %s s: %s", claimed.run_id, UNKNOWN_SECONDS, waiting_for, extra={"action": "put_back"}
+        )
+        runs = [(claimed.run_id, claimed.owner)]
+        self._store.work.put_back(runs, delay_seconds=UNKNOWN_SECONDS, waiting_for=waiting_for)
+
+    @staticmethod
+    def _acting(call: Call) -> Any:
+        return acting(actor=call.values.get("actor"), correlation_id=call.values.get("correlation_id"))
+
+    def _call(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Call a function, awaiting it on the worker's own event loop if it is async."""
+        if not inspect.iscoroutinefunction(function):
+            return function(*args, **kwargs)
+        coroutine: Coroutine[Any, Any, Any] = function(*args, **kwargs)
+        with on_behalf():
+            return asyncio.run_coroutine_threadsafe(coroutine, self._event_loop()).result()
+
+    def _event_loop(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                threading.Thread(target=self._loop.run_forever, name="eventic-loop", daemon=True).start()
+            return self._loop
+
+    # -- the end
+
+    def stop(self, *, drain_seconds: float) -> None:
+        """Give back what has not begun, and wait for what has; what does not end in time is left to be taken over."""
+        deadline = time.monotonic() + drain_seconds
+        with self._lock:
+            self._stopping = True
+            unbegun = [claimed for load in self._loads.values() for claimed in load.waiting]
+            for load in self._loads.values():
+                load.waiting.clear()
+        self._store.work.put_back([(claimed.run_id, claimed.owner) for claimed in unbegun])
+        with self._lock:
+            while any(load.running for load in self._loads.values()):
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    break
+                self._idle.wait(left)
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self.outcomes.stop()
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+
+
+class _Complete(Finish):
+    def __init__(self, executor: Executor, claimed: Claimed) -> None:
+        super().__init__()
+        self._executor = executor
+        self._claimed = claimed
+
+    def write(self, tx: PostgresTransaction | None) -> None:
+        self._executor.complete(self._claimed, self.result, tx)

@@ -1,0 +1,79 @@
+"""Outcomes of runs that have nothing else to commit: as many as there are share one statement.
+
+While one statement is on its way the next outcomes gather, so the busier the worker the fewer the commits.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from eventic_core.errors import StoreUnavailable
+
+if TYPE_CHECKING:
+    from eventic_core.store import PostgresStore
+    from eventic_core.store.work import Outcome
+
+_log = logging.getLogger("eventic")
+_MOST = 500
+
+
+class Outcomes:
+    """Stores outcomes from a thread of its own, in the order they are added; started by the first."""
+
+    def __init__(self, store: PostgresStore) -> None:
+        self._store = store
+        self._changed = threading.Condition()
+        self._waiting: list[Outcome] = []
+        self._writing = False
+        self._stopping = False
+        self._thread: threading.Thread | None = None
+
+    def add(self, outcome: Outcome) -> None:
+        """Store an outcome soon; if the process dies before, the run is done again."""
+        with self._changed:
+            self._waiting.append(outcome)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._loop, name="eventic-outcomes", daemon=True)
+                self._thread.start()
+            self._changed.notify_all()
+
+    def _loop(self) -> None:
+        while True:
+            with self._changed:
+                while not self._waiting:
+                    if self._stopping:
+                        return
+                    self._changed.wait()
+                batch, self._waiting = self._waiting[:_MOST], self._waiting[_MOST:]
+                self._writing = True
+            self._store_patiently(batch)
+            with self._changed:
+                self._writing = False
+                self._changed.notify_all()
+
+    def _store_patiently(self, batch: list[Outcome]) -> None:
+        while True:
+            try:
+                self._store.work.complete_many(batch)
+            except StoreUnavailable as error:
+                _log.warning("%s outcomes wait for Postgres: %s", len(batch), error, extra={"action": "wait"})
+                if self._stopping:
+                    return  # the runs are done again by whoever takes over
+                time.sleep(1)
+            except Exception:  # noqa: BLE001 - the thread must live; the runs are done again after a restart
+                _log.exception("%s outcomes could not be stored", len(batch), extra={"action": "outcomes_lost"})
+                return
+            else:
+                return
+
+    def stop(self) -> None:
+        """Store what is there, and end."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+            thread = self._thread
+        if thread is not None:
+            thread.join(timeout=10)
