@@ -28,12 +28,22 @@ if TYPE_CHECKING:
 
     from eventic_core.records import StoredVersion
     from eventic_core.runtime import Handle, Queue, Retry
+    from eventic_core.runtime.dead_letters import DeadLetters
     from eventic_core.runtime.functions import Transaction
     from eventic_core.store import PostgresStore
 
 _log = logging.getLogger("eventic")
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+class _DeadLetters:
+    """Gives the dead letters when they are asked for, so that the facade costs no import of the runtime."""
+
+    def __get__(self, _instance: object, _owner: type) -> DeadLetters:
+        from eventic_core.runtime.dead_letters import DeadLetters
+
+        return DeadLetters()
 
 
 class Eventic:
@@ -46,6 +56,8 @@ class Eventic:
     _declared: ClassVar[dict[str, Any] | None] = None
 
     acting = staticmethod(acting)
+    dead_letters = _DeadLetters()
+    """The versions that handlers gave up on: `list`, `get`, `retry` and `discard`."""
 
     def __init__(self) -> None:
         message = "Eventic is not instantiated: call Eventic.init(...)."

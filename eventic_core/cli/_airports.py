@@ -1,28 +1,34 @@
-"""The demo's records and its job: load the world's IATA airports, then correct what is wrong in them.
+"""The demo's records and its job: load the world's IATA airports, correct what is wrong in them, and report.
 
-Owns how the job goes on where it stopped. Prints nothing; whoever runs the job is told how far it is.
+The job is a durable workflow, and a handler notes each correction in a record of its own. Prints nothing.
 """
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import importlib
 import importlib.metadata
 import re
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from eventic_core.app import Eventic
-from eventic_core.errors import ConfigurationError, DuplicateKey, VersionConflict
+from eventic_core.errors import ConfigurationError, DuplicateKey
 from eventic_core.records import Record
+from eventic_core.runtime import Handle, on
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from uuid import UUID
 
 PACKAGE: Final = "airportsdata"
 ACTOR: Final = "demo"
 ROWS_AT_ONCE: Final = 1000
 CORRECTIONS_AT_ONCE: Final = 100
+RUN: Final = "demo-airports"
+"""The id of the job's run: there is one in a database, however often the demo is started."""
+_POLL_SECONDS: Final = 0.1
 
 _DISTRICTS: Final = {
     "ACT": "Australian Capital Territory",
@@ -56,7 +62,7 @@ class Airport(Record, class_type="DemoAirport", unique=["iata"]):
 
 
 class Progress(Record, class_type="DemoProgress", unique=["job"]):
-    """How far the job is; each step is written in the transaction of the rows it counts, or after them."""
+    """How far the job is, for those who watch; the job itself knows from its steps."""
 
     job: str
     source: str
@@ -64,11 +70,29 @@ class Progress(Record, class_type="DemoProgress", unique=["job"]):
     rows_loaded: int = 0
     corrections: int
     corrections_done: int = 0
+    notes: int = 0
 
     @property
     def finished(self) -> bool:
         """Whether nothing is left to do."""
-        return (self.rows_loaded, self.corrections_done) == (self.rows, self.corrections)
+        return self.rows_loaded == self.rows and 0 < self.corrections_done == self.corrections <= self.notes
+
+
+class Note(Record, class_type="DemoNote"):
+    """What a correction changed, written by a handler after the correction had committed."""
+
+    iata: str
+    number: int  # the version of the airport that the correction is
+    changed: list[str]
+    reason: str | None
+
+
+@on.update(Airport, name="demo.note")
+def note(airport: Airport) -> None:
+    """Note a correction; runs on a worker, once for each version of an airport after the first."""
+    changes = airport.diff(airport.version - 1).changes
+    changed = [change.field for change in changes]
+    Note(iata=airport.iata, number=airport.version, changed=changed, reason=airport.stamp.reason)
 
 
 # The corrections. Each looks at the airport as it is and leaves a correct one alone, so it may be done again.
@@ -154,6 +178,7 @@ class Source:
         return f"{PACKAGE} {self.version}"
 
 
+@functools.cache
 def read_source() -> Source:
     """Read the airports from their package.
 
@@ -194,41 +219,48 @@ def find_progress(source: Source) -> Progress:
     return found
 
 
-@contextlib.contextmanager
-def _refreshed_if_overtaken(progress: Progress) -> Iterator[None]:
-    """Let two demos at work on one database share it: who comes second looks again at what is left."""
-    try:
-        yield
-    except VersionConflict:
-        progress.refresh()
+@Eventic.transaction(name="demo.load")
+def load_chunk(progress_id: UUID) -> bool:
+    """Store a record for each of the next rows; the rows and the progress over them are one transaction."""
+    progress = Progress.hydrate(progress_id)
+    chunk = read_source().rows[progress.rows_loaded : progress.rows_loaded + ROWS_AT_ONCE]
+    progress.rows_loaded += len(chunk)
+    Airport.create_many(chunk)
+    return progress.rows_loaded < progress.rows
 
 
-def load(source: Source, progress: Progress, report: Callable[[int], None]) -> None:
-    """Store a record for each row; a chunk and the progress over it are one transaction.
+@Eventic.step(name="demo.count-notes")
+def count_notes(expected: int) -> int:
+    """Wait until the handler has noted every correction; a step, because what it finds depends on when it looks."""
+    while (found := Note.where().count()) < expected:
+        time.sleep(_POLL_SECONDS)
+    return found
 
-    Killed at any moment, it has stored whole chunks, and progress says how many.
+
+@Eventic.workflow(name="demo.airports")
+def tidy_airports(progress_id: UUID) -> str:
+    """Load, correct and report. Killed at any moment and started again it goes on where it was, and does nothing twice.
+
+    Each chunk of rows is a step, each correction a version of its own and a step.
     """
+    source = read_source()
     with Eventic.acting(actor=ACTOR, reason="import", correlation_id=source.label):
-        while (done := progress.rows_loaded) < progress.rows:
-            chunk = source.rows[done : done + ROWS_AT_ONCE]
-            with _refreshed_if_overtaken(progress), Eventic.unit_of_work():
-                progress.rows_loaded = done + len(chunk)
-                Airport.create_many(chunk)
-            report(progress.rows_loaded)
-
-
-def correct(source: Source, progress: Progress, report: Callable[[int], None]) -> None:
-    """Do the corrections, each a version of its own; progress follows after every hundred.
-
-    Killed at any moment, it does some of those hundred again, which changes nothing.
-    """
-    while (done := progress.corrections_done) < progress.corrections:
+        while load_chunk(progress_id):
+            pass
+    for done in range(0, len(source.corrections), CORRECTIONS_AT_ONCE):
         batch = source.corrections[done : done + CORRECTIONS_AT_ONCE]
-        with _refreshed_if_overtaken(progress):
-            airports = {a.iata: a for a in Airport.where(Airport.fields.iata.in_({iata for iata, _ in batch}))}
-            for iata, kind in batch:
-                with Eventic.acting(actor=ACTOR, reason=kind.reason, correlation_id=source.label):
-                    kind.apply(airports[iata])
-            with Eventic.acting(actor=ACTOR, reason="corrections", correlation_id=source.label):
-                progress.corrections_done = done + len(batch)
-        report(progress.corrections_done)
+        airports = {a.iata: a for a in Airport.where(Airport.fields.iata.in_({iata for iata, _ in batch}))}
+        for iata, kind in batch:
+            with Eventic.acting(actor=ACTOR, reason=kind.reason, correlation_id=source.label):
+                kind.apply(airports[iata])
+        with Eventic.acting(actor=ACTOR, reason="corrections", correlation_id=source.label):
+            Progress.hydrate(progress_id).corrections_done = done + len(batch)
+    notes = count_notes(len(source.corrections))
+    with Eventic.acting(actor=ACTOR, reason="report", correlation_id=source.label):
+        Progress.hydrate(progress_id).notes = notes
+    return f"{len(source.rows):,} airports, {len(source.corrections):,} corrections, {notes:,} notes"
+
+
+def start(progress: Progress) -> Handle[str]:
+    """Start the job, or find the run that somebody started before."""
+    return Eventic.queue("demo").enqueue(tidy_airports, progress.id, run_id=RUN)

@@ -27,13 +27,18 @@ class _Entry(NamedTuple):
 
 
 COMMANDS: Final = {
+    "dead-letter": _Entry(
+        "eventic_core.cli.dead_letter", "dead_letter", "See, retry and discard versions that handlers gave up on."
+    ),
     "demo": _Entry("eventic_core.cli.demo", "demo", "Show records at work on an embedded Postgres."),
+    "handler": _Entry("eventic_core.cli.handler", "handler", "List what handlers subscribe to, and remove one."),
     "migrate": _Entry("eventic_core.cli.migrate", "migrate", "Bring the tables in schema eventic up to date."),
     "queue": _Entry("eventic_core.cli.queue", "queue", "See what waits and runs in the queues, and what is stuck."),
     "run": _Entry("eventic_core.cli.run", "run", "List, look into, cancel, resume and fork runs."),
     "version": _Entry(
         "eventic_core.cli.version", "version", "Print the versions of the package and what it stands on."
     ),
+    "worker": _Entry("eventic_core.cli.worker", "worker", "Do the background work of an application."),
 }
 
 HELP: Final = """Versioned, durable records on Postgres.

@@ -1,4 +1,4 @@
-"""`eventic demo`: the world's airports loaded and corrected, then one of them looked at from every side.
+"""`eventic demo`: the world's airports loaded and corrected by a durable workflow, then one looked at from every side.
 
 Owns the options and what is printed. The records and the job are in `_airports`, imported when the command runs.
 """
@@ -18,10 +18,13 @@ import click
 from eventic_core.settings import EMBEDDED, URL_PLACES, libpq_url, safe_url
 
 if TYPE_CHECKING:
-    from eventic_core.cli._airports import Airport, Progress, Source
+    from eventic_core.cli._airports import Airport, Progress
+    from eventic_core.runtime import Handle
 
 SHOWN = "BFF"  # the airport with every kind of correction
 COUNTRY = "CN"
+
+_POLL_SECONDS = 0.1
 
 Report = Callable[[int], None]
 
@@ -40,8 +43,9 @@ Report = Callable[[int], None]
 def demo(database_url: str | None, directory: Path | None) -> None:
     """Load the airports of the world as records, correct them, and show the history of one.
 
-    The data come with the package airportsdata. Stop it whenever you like, even with kill -9: the next start goes on
-    where this one was. When all is done, a start only shows the result.
+    A durable workflow does it, and a handler notes each correction. The data come with the package airportsdata. Stop
+    it whenever you like, even with kill -9: the next start goes on where this one was, and nothing is done twice. When
+    all is done, a start only shows the result.
     """
     from eventic_core.app import Eventic
     from eventic_core.cli import _airports
@@ -51,7 +55,7 @@ def demo(database_url: str | None, directory: Path | None) -> None:
     try:
         click.echo(f"Data: {_location()}", err=True)
         progress = _airports.find_progress(source)
-        _work(source, progress)
+        _work(progress)
         _show(progress)
     finally:
         Eventic.shutdown()
@@ -65,22 +69,37 @@ def _location() -> str:
     return Eventic.location() if named == EMBEDDED else f"{safe_url(libpq_url(named))}, {Eventic.location()}"
 
 
-def _work(source: Source, progress: Progress) -> None:
+def _work(progress: Progress) -> None:
+    from eventic_core.app import Eventic
     from eventic_core.cli import _airports
 
     if progress.finished:
         click.echo("Everything is there already.", err=True)
         return
-    for label, step, done, total in (
-        ("airports loaded", _airports.load, progress.rows_loaded, progress.rows),
-        ("corrections done", _airports.correct, progress.corrections_done, progress.corrections),
+    Eventic.launch()
+    handle = _airports.start(progress)
+    click.echo(f"Run {handle.id}: kill it whenever you like, the next start goes on.", err=True)
+    start = time.monotonic()
+    for label, count, total in (
+        ("airports loaded", lambda: progress.rows_loaded, progress.rows),
+        ("corrections done", lambda: progress.corrections_done, progress.corrections),
+        ("corrections noted by the handler", lambda: _airports.Note.where().count(), progress.corrections),
     ):
-        if done == total:
-            continue
-        start = time.monotonic()
-        with _reporter(label, done, total) as report:
-            step(source, progress, report)
-        click.echo(f"{total - done:,} {label} in {time.monotonic() - start:.1f} s", err=True)
+        _watch(progress, handle, label, count, total)
+    click.echo(f"{handle.result()} in {time.monotonic() - start:.1f} s", err=True)
+
+
+def _watch(progress: Progress, handle: Handle[str], label: str, count: Callable[[], int], total: int) -> None:
+    """Show how far the run is with one thing until that is complete, or the run has ended."""
+    if (done := count()) == total:
+        return
+    with _reporter(label, done, total) as report:
+        while done < total and handle.status() in ("ENQUEUED", "PENDING"):
+            time.sleep(_POLL_SECONDS)
+            progress.refresh()
+            if count() != done:
+                done = count()
+                report(done)
 
 
 @contextmanager
@@ -130,9 +149,21 @@ def _show_airport(airport: Airport) -> None:
     _table((c.field, _plain(c.before), "->", _plain(c.after)) for c in airport.diff(0, airport.version).changes)
     if airport.version > 0:
         _show_before(airport)
+    _show_notes(airport)
     _section("Who set each value: airport.blame()")
     blame = sorted(airport.blame().items(), key=lambda item: (-item[1].version, item[0]))
     _table((name, _plain(set_by.value), f"version {set_by.version}", set_by.reason) for name, set_by in blame)
+
+
+def _show_notes(airport: Airport) -> None:
+    from eventic_core.cli._airports import Note
+
+    _section("What a handler noted of each correction, later, once: @on.update(Airport)")
+    notes = Note.where(iata=airport.iata).order_by(Note.fields.number).all()
+    _table((f"version {found.number}", ", ".join(found.changed), found.stamp.workflow_id) for found in notes)
+    _section(f"The step of run {airport.stamp.workflow_id} that wrote each version: airport.stamp")
+    history = reversed(airport.history())
+    _table((f"version {past.version}", f"step {past.stamp.step_id}", past.stamp.reason) for past in history)
 
 
 def _show_before(airport: Airport) -> None:

@@ -44,10 +44,10 @@ _app_option = click.option(
 @_app_option
 @click.pass_context
 def migrate(ctx: click.Context, database_url: str | None, app: str | None, *, sql: bool) -> None:
-    """Bring the tables in schema eventic up to date; without a command the same as `up`.
+    """Bring the tables in schema eventic, and DBOS's in schema dbos, up to date; without a command the same as `up`.
 
-    Safe to run from many processes at once and beside migrations of your own: the revision is kept in
-    eventic.eventic_version.
+    DBOS's are touched only on the way up to the newest revision. Safe to run from many processes at once and beside
+    migrations of your own: the revision is kept in eventic.eventic_version.
     """
     if ctx.invoked_subcommand is None:
         _up(database_url, "head", app, sql=sql)
@@ -96,6 +96,10 @@ def _up(database_url: str | None, revision: str, app: str | None, *, sql: bool) 
 def _upgrade(url: str, revision: str, indexes: Iterable[DeclaredIndex]) -> None:
     with open_engine(url) as engine:
         upgrade(engine, revision)
+        if revision == "head":
+            from eventic_core.runtime import adapter
+
+            adapter.migrate(url)  # a role that may not make tables can then do everything else
         with engine.connect() as connection:
             click.echo(f"{safe_url(url)} is at revision {current_revision(connection)}.", err=True)
         for class_type, field, kind in indexes:

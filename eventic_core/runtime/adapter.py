@@ -5,26 +5,28 @@ Owns every private name of DBOS that is touched; each has a contract test. The r
 
 from __future__ import annotations
 
+import copy
 import logging
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import dbos as _dbos
 from dbos import DBOS, Serializer, SetWorkflowID, SQLAlchemyDatasource
 from dbos import _core as core
-from dbos._context import get_local_dbos_context
+from dbos._context import DBOSContext, EnterDBOSWorkflow, _set_local_dbos_context, get_local_dbos_context
 from dbos._dbos import _get_dbos_instance, _get_or_create_dbos_registry
-from dbos._error import DBOSWorkflowConflictIDError
+from dbos._error import DBOSWorkflowCancelledError, DBOSWorkflowConflictIDError
 from dbos._queue import _INTERNAL_QUEUE_CONSTRUCTION, Queue
 from dbos._utils import GlobalParams, generate_uuid
 
-from eventic_core.records.port import using_store
+from eventic_core.records.port import AlreadyDone, OwnershipLost, using_store
 from eventic_core.runtime import codec
 from eventic_core.runtime.calls import Call, error_text
 from eventic_core.settings import libpq_url
 from eventic_core.store.work import SERIALIZATION
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from sqlalchemy.orm import Session
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
 
 INTERNAL_QUEUE = "_dbos_internal_queue"
 _log = logging.getLogger("eventic")
+_POOL_SECONDS = 3600
+"""To wait for a connection of the datasource; DBOS would record a shorter wait's end as the step's error."""
+_datasource: SQLAlchemyDatasource | None = None
 
 
 class JsonSerializer(Serializer):
@@ -41,6 +46,8 @@ class JsonSerializer(Serializer):
 
     def serialize(self, data: Any) -> str:
         """Give JSON text; raises `NotSerialisable`."""
+        if isinstance(data, Encoded):
+            return data.text
         if isinstance(data, dict) and data.keys() == {"args", "kwargs"}:
             args = data["args"]
             if len(args) == 1 and isinstance(args[0], Call):
@@ -57,6 +64,13 @@ class JsonSerializer(Serializer):
     def name(self) -> str:
         """Name the form in DBOS's tables."""
         return SERIALIZATION
+
+
+class Encoded(NamedTuple):
+    """A step's value with the text that DBOS is to store of it; what DBOS replays is the plain value."""
+
+    value: Any
+    text: str
 
 
 class Claimed(NamedTuple):
@@ -106,7 +120,7 @@ def launch(settings: Settings, url: str, *, executor_id: str, own_dispatch: bool
             "serializer": JsonSerializer(),
             "sys_db_pool_size": settings.pool_size,
             "db_engine_kwargs": {"pool_pre_ping": False},  # it retries lost connections itself, for one statement less
-            "run_migrations": settings.auto_migrate,
+            "run_migrations": False,  # done before: what an earlier life left is looked at first
             "log_level": settings.log_level or "WARNING",
         }
     )
@@ -118,6 +132,7 @@ def launch(settings: Settings, url: str, *, executor_id: str, own_dispatch: bool
 def destroy(*, drain_seconds: float) -> None:
     """Stop DBOS, waiting for running workflows as long as said; what they were is kept for another launch."""
     DBOS.destroy(workflow_completion_timeout_sec=max(0, round(drain_seconds)))
+    _close_datasource()
 
 
 def forget_registrations() -> None:
@@ -130,6 +145,12 @@ def is_launched() -> bool:
     from dbos._dbos import _dbos_global_instance
 
     return _dbos_global_instance is not None and _dbos_global_instance._launched  # noqa: SLF001
+
+
+def migrate_if_asked(settings: Settings, url: str) -> None:
+    """Bring DBOS's tables up to date if the settings say so; else `launch` refuses tables that are behind."""
+    if settings.auto_migrate:
+        migrate(url)
 
 
 def migrate(url: str) -> None:
@@ -229,6 +250,27 @@ def execute(claimed: Claimed) -> None:
     core.execute_dequeued_workflow(_get_dbos_instance(), claimed.status, claimed.owner)
 
 
+def run(claimed: Claimed, body: Callable[[Call], Any]) -> Any:
+    """Run the body of a claimed workflow in the calling thread; its outcome is the caller's to store.
+
+    What DBOS's own way of running it does beside is its thread, its log and a statement for the outcome alone.
+
+    Raises:
+        OwnershipLost: Another execution took it over, or it was cancelled.
+        Exception: What the body raised.
+    """
+    context = DBOSContext()
+    context.id_assigned_for_next_workflow = claimed.run_id
+    context.owner_xid = claimed.owner
+    context.workflow_deadline_epoch_ms = claimed.status["workflow_deadline_epoch_ms"]
+    attributes: Any = {"name": claimed.name, "operationType": "workflow", "queueName": claimed.status["queue_name"]}
+    try:
+        with EnterDBOSWorkflow(attributes, context):
+            return body(Call(claimed.payload))
+    except (DBOSWorkflowConflictIDError, DBOSWorkflowCancelledError) as error:
+        raise OwnershipLost(claimed.run_id) from error
+
+
 def knows(name: str) -> bool:
     """Tell whether this process has registered a workflow."""
     return name in _get_dbos_instance()._registry.workflow_info_map  # noqa: SLF001
@@ -239,15 +281,65 @@ def knows(name: str) -> bool:
 
 def open_datasource(url: str, *, pool_size: int) -> SQLAlchemyDatasource:
     """Open DBOS's datasource on the records' database, with a pool of its own; before `launch`."""
-    return SQLAlchemyDatasource.create(
-        url, engine_kwargs={"pool_size": pool_size, "max_overflow": pool_size}, serializer=JsonSerializer()
-    )
+    global _datasource  # noqa: PLW0603 - DBOS knows one, too
+    options = {
+        "pool_size": pool_size,
+        "max_overflow": pool_size,
+        "pool_timeout": _POOL_SECONDS,
+        "connect_args": {"options": "-c TimeZone=UTC", "connect_timeout": 10},
+    }
+    _datasource = SQLAlchemyDatasource.create(url, engine_kwargs=options, serializer=JsonSerializer())
+    return _datasource
 
 
-def datasource_step(source: SQLAlchemyDatasource, name: str, body: Callable[[Session], Any]) -> Any:
-    """Run a function as a step in a transaction of the datasource's."""
+def _close_datasource() -> None:
+    global _datasource  # noqa: PLW0603 - as above
+    if _datasource is not None:
+        _get_or_create_dbos_registry().datasources.remove(_datasource)
+        _datasource.engine.dispose()
+        _datasource = None
+
+
+def transaction_step(number: int, name: str, body: Callable[[Session], Encoded]) -> Any:
+    """Run a function as the step with this number, in a transaction of the datasource's.
+
+    Gives what it gave, or the plain value that the step gave the first time. May call it again when the transaction
+    was lost; raises what `value_step` does.
+    """
+    source = _datasource
+    assert source is not None
     options: Any = {"name": name, "isolation_level": "READ COMMITTED"}
-    return source.run_tx_step(options, lambda: body(source.sql_session()))
+    with _numbered(number):
+        return source.run_tx_step(options, lambda: body(source.sql_session()))
+
+
+def value_step(number: int, name: str, function: Callable[[], Encoded]) -> Any:
+    """Run a function as the step with this number; gives what it gave, or the plain value of the first time.
+
+    Raises:
+        AlreadyDone: The run did another step the first time; says which.
+        Exception: What the function raises, or raised the first time.
+    """
+    options: Any = {"name": name}
+    with _numbered(number):
+        return DBOS.run_step(options, function)
+
+
+@contextmanager
+def _numbered(number: int) -> Iterator[None]:
+    """Let the step that is run inside the block have a number that was taken before."""
+    context = get_local_dbos_context()
+    assert context is not None
+    before = copy.copy(context)
+    before.function_id = number - 1
+    _set_local_dbos_context(before)
+    try:
+        yield
+    except _dbos.error.DBOSUnexpectedStepError as error:
+        _run, _step, _expected, recorded = error.inputs
+        raise AlreadyDone(recorded, None, None) from error
+    finally:
+        _set_local_dbos_context(context)
 
 
 def retryable_errors() -> Sequence[type[BaseException]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
@@ -79,6 +80,12 @@ class Call:
         return cls(call_payload(values))
 
 
+@functools.lru_cache(maxsize=1024)
+def signature_of(function: Callable[..., Any]) -> inspect.Signature:
+    """Give a function's signature, looked up once."""
+    return inspect.signature(function)
+
+
 def error_text(error: BaseException) -> str:
     """Give an error as JSON text, without what JSON cannot hold."""
     return to_json(codec.encode_error(error)).decode()
@@ -91,7 +98,7 @@ def check_arguments(function: Callable[..., Any], name: str, args: tuple[Any, ..
         Invalid: They do not fit its signature.
     """
     try:
-        inspect.signature(function).bind(*args, **kwargs)
+        signature_of(function).bind(*args, **kwargs)
     except TypeError as error:
         message = f"{name}() cannot be called like that: {error}. Nothing was enqueued."
         raise Invalid(message) from None

@@ -1,7 +1,7 @@
 """Claimed work, done: on threads, so many of each queue at a time, with outcomes that commit with what was written.
 
-Workflows are DBOS's to run. Handlers, calls that run later, and single steps and transactions are ours: one transaction
-each, or for steps an outcome that many share one statement for.
+Handlers, calls that run later, and single transactions are one transaction each, their outcome in it. Outcomes of
+workflows and single steps share a statement with those that end at the same time.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import threading
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from eventic_core.errors import NotRegistered, StoreUnavailable, VersionConflict
 from eventic_core.records.blocking import on_behalf
@@ -83,13 +83,36 @@ class QueueLoad:
         self.blocked_until = 0.0 if count else now + 0.1 * 2**self.fruitless
 
 
+class Workflows(Protocol):
+    """What the executor asks of DBOS; the adapter is one."""
+
+    def run(self, claimed: Claimed, body: Callable[[Call], Any]) -> Any:
+        """Run a workflow's body here."""
+
+    def execute(self, claimed: Claimed) -> None:
+        """Let DBOS run a workflow."""
+
+    def knows(self, name: str) -> bool:
+        """Tell whether a workflow is registered."""
+
+
+def _is_ours(claimed: Claimed) -> bool:
+    known = functions.known(claimed.name)
+    return (
+        known is not None
+        and known.body is not None
+        and not known.is_async
+        and claimed.attempts <= known.max_attempts
+        and claimed.payload.startswith(Call.PREFIX)
+    )
+
+
 class Executor:
     """Runs claimed work; `done` is called with a queue's name whenever there is room for more of it."""
 
-    def __init__(self, store: PostgresStore, execute: Callable[[Claimed], None], knows: Callable[[str], bool]) -> None:
+    def __init__(self, store: PostgresStore, dbos: Workflows) -> None:
         self._store = store
-        self._execute = execute
-        self._knows = knows
+        self._dbos = dbos
         self._lock = threading.Lock()
         self._idle = threading.Condition(self._lock)
         self._loads: dict[str, QueueLoad] = {}
@@ -126,10 +149,10 @@ class Executor:
                     return
                 claimed = load.waiting.popleft()
                 load.running += 1
-            if claimed.name in OWN:
+            if claimed.name in OWN or _is_ours(claimed):
                 self._threads.submit(self._run, queue, claimed)
             else:
-                self._run_workflow(queue, claimed)
+                self._leave_to_dbos(queue, claimed)
 
     def _ended(self, queue: str) -> None:
         with self._lock:
@@ -142,17 +165,17 @@ class Executor:
         if room:
             self.done(queue)
 
-    # -- workflows, which DBOS runs
+    # -- async workflows, those DBOS enqueued itself, and those it is to give up, are DBOS's to run
 
-    def _run_workflow(self, queue: str, claimed: Claimed) -> None:
-        if not self._knows(claimed.name):
+    def _leave_to_dbos(self, queue: str, claimed: Claimed) -> None:
+        if not self._dbos.knows(claimed.name):
             self._put_back(claimed, f"workflow {claimed.name}")
             self._ended(queue)
             return
         with self._lock:
             self._foreign[claimed.run_id] = queue
         try:
-            self._execute(claimed)
+            self._dbos.execute(claimed)
         except Exception:  # noqa: BLE001 - DBOS has stored it as the run's outcome where it could
             _log.exception("run %s could not be started", claimed.run_id, extra={"action": "start_failed"})
             self.workflow_ended(claimed.run_id)
@@ -193,10 +216,24 @@ class Executor:
                 Handling(self._store, claimed, call.values, self._call).run()
             elif claimed.name == LATER:
                 self._perform_later(claimed, call)
-            else:
+            elif claimed.name == RUN:
                 self._perform_function(claimed, call)
+            else:
+                self._perform_workflow(claimed)
         except NotRegistered as error:
             self._put_back(claimed, error.message)
+
+    def _perform_workflow(self, claimed: Claimed) -> None:
+        known = functions.find(claimed.name)
+        assert known.body is not None
+        try:
+            result = codec.dumps(self._dbos.run(claimed, known.body), f"the result of {known.name}()")
+        except (OwnershipLost, NotRegistered):
+            raise
+        except Exception as error:  # noqa: BLE001 - the user's own: the outcome of the run
+            self._fail(claimed, error)
+        else:
+            self.outcomes.add(Outcome(claimed.run_id, claimed.owner, "SUCCESS", result, None))
 
     def _perform_later(self, claimed: Claimed, call: Call) -> None:
         values = call.values

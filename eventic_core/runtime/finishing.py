@@ -16,9 +16,9 @@ from eventic_core.records.scope import edit_scope
 from eventic_core.records.stamp import running
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Iterator
 
-    from eventic_core.records.port import Append, Checkpoint, Transaction, Work, Written
+    from eventic_core.records.scope import Scope
     from eventic_core.store import PostgresStore
     from eventic_core.store.transaction import PostgresTransaction
 
@@ -30,9 +30,14 @@ class Interrupted(Exception):
 
 
 class Finish:
-    """What makes the work done: written in its transaction before the commit, or alone if it wrote nothing."""
+    """What makes the work done: written in its transaction before the commit, or alone if it wrote nothing.
 
-    def __init__(self) -> None:
+    Args:
+        transaction: The transaction to work in, which whoever opened it ends; default one of its own.
+    """
+
+    def __init__(self, transaction: PostgresTransaction | None = None) -> None:
+        self.transaction = transaction
         self.result: Any = None
         self.in_transaction = False
 
@@ -61,36 +66,6 @@ class _FinishingStore:
         tx.before_commit = write
         return tx
 
-    def append(
-        self,
-        appends: Sequence[Append],
-        tx: Transaction | None = None,
-        *,
-        work: Sequence[Work] = (),
-        checkpoint: Checkpoint | None = None,
-    ) -> list[Written]:
-        if tx is not None:
-            return self._store.append(appends, tx, work=work, checkpoint=checkpoint)
-        return self._alone(lambda own: self._store.append(appends, own, work=work, checkpoint=checkpoint))
-
-    def enqueue(
-        self, work: Sequence[Work], tx: Transaction | None = None, *, checkpoint: Checkpoint | None = None
-    ) -> None:
-        if tx is not None:
-            self._store.enqueue(work, tx, checkpoint=checkpoint)
-        else:
-            self._alone(lambda own: self._store.enqueue(work, own, checkpoint=checkpoint))
-
-    def _alone(self, write: Callable[[PostgresTransaction], T]) -> T:
-        own = self.begin()
-        try:
-            written = write(own)
-        except BaseException:
-            own.rollback()
-            raise
-        own.commit()
-        return written
-
 
 def run_in_transaction(
     store: PostgresStore,
@@ -108,8 +83,10 @@ def run_in_transaction(
         Exception: What `body` raised, or what refused the commit; nothing is stored.
     """
     with _unit(store, finish, run_id, step_id):
-        with edit_scope(default_reason=default_reason):
+        with edit_scope(default_reason=default_reason, open_transaction=_opened(finish)) as scope:
+            _join(scope, finish)
             finish.result = body()
+            scope.flush()  # so that a record in the result is the version that is written
         if not finish.in_transaction:
             finish.write(None)
     return finish.result  # type: ignore[no-any-return]
@@ -120,19 +97,38 @@ async def run_in_transaction_async(
 ) -> T:
     """Run an async `body` as one scope; see `run_in_transaction`."""
     with _unit(store, finish, run_id, step_id):
-        async with edit_scope():
+        async with edit_scope(open_transaction=_opened(finish)) as scope:
+            _join(scope, finish)
             finish.result = await body()
+            if not scope.is_idle:
+                await in_thread(scope.flush)
         if not finish.in_transaction:
             await in_thread(finish.write, None)
     return finish.result  # type: ignore[no-any-return]
 
 
+def _opened(finish: Finish) -> Callable[[], PostgresTransaction] | None:
+    opened = finish.transaction
+    return None if opened is None else lambda: opened
+
+
+def _join(scope: Scope, finish: Finish) -> None:
+    if finish.transaction is not None:
+        _ = scope.transaction
+
+
 @contextmanager
 def _unit(store: PostgresStore, finish: Finish, run_id: str, step_id: int | None) -> Iterator[None]:
     finishing: Any = _FinishingStore(store, finish)
+    with interruptions(), using_store(finishing), ids_from(None), running(workflow_id=run_id, step_id=step_id):
+        yield
+
+
+@contextmanager
+def interruptions() -> Iterator[None]:
+    """Turn what ends a transaction through no fault of what it does into `Interrupted`."""
     try:
-        with using_store(finishing), ids_from(None), running(workflow_id=run_id, step_id=step_id):
-            yield
+        yield
     except StoreUnavailable as error:
         raise Interrupted(error.message) from error
     except Conflict as error:

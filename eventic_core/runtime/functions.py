@@ -72,6 +72,7 @@ class Function:
     retry: Retry = field(default_factory=Retry)
     max_attempts: int = MAX_ATTEMPTS
     start: Callable[[Call], Any] | None = None
+    body: Callable[[Call], Any] | None = None
 
     @property
     def is_async(self) -> bool:
@@ -104,17 +105,22 @@ def idempotent(key: str) -> Iterator[None]:
         _idempotency_key.reset(token)
 
 
+def known(name: str) -> Function | None:
+    """Give the function registered under a name, if this process has defined it."""
+    return _functions.get(name)
+
+
 def find(name: str) -> Function:
     """Give the function registered under a name.
 
     Raises:
         NotRegistered: This process has not defined it.
     """
-    known = _functions.get(name)
-    if known is None:
+    found = known(name)
+    if found is None:
         message = f"No function {name!r} is registered in this process: import its module in the worker."
         raise NotRegistered(message)
-    return known
+    return found
 
 
 def function_of(function: Callable[..., Any]) -> Function:
@@ -221,8 +227,8 @@ def entry(known: Function, journal: Callable[[], Journal], ended: Callable[[str]
         own = journal()
         stack.callback(ended, own.run_id)
         values = call.values
-        stack.enter_context(using_store(None))
-        args, kwargs = call.arguments()
+        with using_store(None):
+            args, kwargs = call.arguments()
         recording: Any = RecordingStore(own)
         stack.enter_context(using_store(recording))
         stack.enter_context(ids_from(own.new_id))

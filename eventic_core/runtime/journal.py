@@ -7,6 +7,7 @@ other way, through DBOS's datasource, is `datasource`; both pass the same tests.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
 import time
 from contextlib import contextmanager
@@ -84,18 +85,16 @@ class Journal(Protocol):
         ...
 
 
-class StatementJournal:
-    """Checkpoints written by the statement that writes the records; no transaction, one round trip."""
+class Numbers:
+    """The numbers of a run's steps and the ids of the records its body makes, whoever puts the steps on record."""
 
-    def __init__(self, store: PostgresStore, position: Position, lost: Callable[[str], BaseException]) -> None:
+    def __init__(self, store: PostgresStore, position: Position) -> None:
         self.store = store
         self.run_id = position.run_id
-        self._owner = position.owner
         self._next_step = position.next_step
-        self._lost = lost
         self._created_ms = 0
         self._last: int | None = None
-        self._ids = 0
+        self._ids = itertools.count(1)  # counts once for each thread that asks
 
     def _next(self) -> int:
         reserved = _reserved.get()
@@ -108,6 +107,23 @@ class StatementJournal:
             yield
         finally:
             _reserved.reset(token)
+
+    def new_id(self) -> UUID:
+        if self._last is None:
+            self._look()
+        return derived_id(self._created_ms, f"{self.run_id}/{next(self._ids)}")
+
+    def _look(self) -> None:
+        self._created_ms, self._last = patiently(lambda: self.store.work.last_step(self.run_id))
+
+
+class StatementJournal(Numbers):
+    """Checkpoints written by the statement that writes the records; no transaction, one round trip."""
+
+    def __init__(self, store: PostgresStore, position: Position, lost: Callable[[str], BaseException]) -> None:
+        super().__init__(store, position)
+        self._owner = position.owner
+        self._lost = lost
 
     def write(self, name: str, appends: Sequence[Append], work: Sequence[Work]) -> list[Written]:
         step = self._next()
@@ -184,20 +200,11 @@ class StatementJournal:
                 self._note(step, name, error=error)
                 raise
 
-    def new_id(self) -> UUID:
-        if self._last is None:
-            self._look()
-        self._ids += 1
-        return derived_id(self._created_ms, f"{self.run_id}/{self._ids}")
-
     # -- the step's row
 
     def _checkpoint(self, step: int, name: str, output: Any, started_ms: int | None = None) -> Checkpoint:
         text = codec.dumps(output, f"what step {step} ({name}) gives")
         return Checkpoint(self.run_id, self._owner, step, name, text, started_ms or now_ms())
-
-    def _look(self) -> None:
-        self._created_ms, self._last = patiently(lambda: self.store.work.last_step(self.run_id))
 
     def _recorded(self, step: int) -> AlreadyDone | None:
         if self._last is None:

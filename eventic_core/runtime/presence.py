@@ -32,7 +32,7 @@ class Presence:
 
     def __init__(self, store: PostgresStore, notified: Callable[[], object]) -> None:
         self._store = store
-        self._slot = Slot(store.database, store.work.application)
+        self._slot = Slot(store.database)
         self._notified = notified
         self._stopping = threading.Event()
         self._suspects: set[str] = set()

@@ -14,6 +14,7 @@ from eventic_core.records.scope import in_scope
 from eventic_core.runtime import functions, handlers
 from eventic_core.runtime.calls import LATER, RUN, Call
 from eventic_core.store.handlers import HANDLE, HANDLE_MANY, queue_of
+from eventic_core.store.work import DEFAULT_PER_WORKER, DIRECT, QueueRow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from eventic_core.runtime.queues import Queue
     from eventic_core.settings import Settings
     from eventic_core.store import PostgresStore
-    from eventic_core.store.work import QueueRow
 
 _log = logging.getLogger("eventic")
 _REFRESH_SECONDS = 1.0
@@ -190,7 +190,7 @@ class _Launched:
         self._served: tuple[QueueRow, ...] = ()
         self._served_at = 0.0
         self._datasource: Any = None
-        self.executor = Executor(store, adapter.execute, adapter.knows)
+        self.executor = Executor(store, adapter)
         self.dispatcher = Dispatcher(store, self.executor, self.served, adapter.claim)
         self.presence = Presence(store, self.dispatcher.wake)
 
@@ -198,6 +198,8 @@ class _Launched:
         """Launch DBOS under the slot's name, subscribe the handlers, and begin to dispatch."""
         slot = self.presence.start()
         try:
+            self._adapter.migrate_if_asked(self._settings, self._url)
+            self._store.work.take_over([slot])  # of an earlier life, under whatever name
             if self._settings.checkpoints == "datasource":
                 self._datasource = self._adapter.open_datasource(self._url, pool_size=self._settings.pool_size)
             for known in functions.workflows():
@@ -217,8 +219,8 @@ class _Launched:
 
     def register(self, known: Function) -> None:
         """Tell DBOS of a workflow."""
-        entry = functions.entry(known, self._journal, self.executor.workflow_ended)
-        known.start = self._adapter.register_workflow(known.name, entry, max_attempts=known.max_attempts)
+        known.body = functions.entry(known, self._journal, self.executor.workflow_ended)
+        known.start = self._adapter.register_workflow(known.name, known.body, max_attempts=known.max_attempts)
 
     def _journal(self) -> Journal:
         from eventic_core.runtime.journal import StatementJournal
@@ -261,7 +263,7 @@ class _Launched:
 
     def _find_served(self) -> Iterable[QueueRow]:
         known = {handler.name for handler in handlers.defined()}
-        rows: dict[str, QueueRow] = {}
+        rows: dict[str, QueueRow] = {DIRECT: QueueRow(DIRECT, per_worker=DEFAULT_PER_WORKER)}
         for cls in registered():
             class_type = cls.__eventic__.class_type
             if class_type and all(entry.handler in known for entry in self._store.handlers.of_class(class_type)):
@@ -274,7 +276,7 @@ class _Launched:
             from eventic_core.runtime.queues import Queue
 
             chosen = [self._declared.get(name) or Queue(name) for name in sorted(self._chosen)]
-            return [row for queue in chosen for row in queue.rows()]
+            return [rows[DIRECT], *(row for queue in chosen for row in queue.rows())]
         return rows.values()
 
     def stop(self, *, drain_seconds: float) -> None:
@@ -287,7 +289,7 @@ class _Launched:
         self._adapter.destroy(drain_seconds=max(0.0, deadline - time.monotonic()))
         self.presence.stop()
         for known in functions.workflows():
-            known.start = None
+            known.start = known.body = None
         _log.info("stopped", extra={"action": "stopped"})
 
 

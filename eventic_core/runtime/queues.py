@@ -7,6 +7,8 @@ wants these apart, so the kind a queue is not for lies on a second row beside it
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from uuid import UUID
 
@@ -32,19 +34,32 @@ from eventic_core.runtime import codec
 from eventic_core.runtime.calls import LATER, RUN, Call
 from eventic_core.runtime.functions import current_journal, function_of
 from eventic_core.store.handlers import queue_of
-from eventic_core.store.work import SERIALIZATION, QueueRow, lane_of
+from eventic_core.store.work import DEFAULT_PER_WORKER, SERIALIZATION, QueueRow, lane_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
+    from eventic_core.records.port import Store, Transaction
+    from eventic_core.runtime.functions import Function
     from eventic_core.store import PostgresStore
 
 R = TypeVar("R")
 
-DEFAULT_PER_WORKER = 16
 _FIRST_POLL_SECONDS, _LONGEST_POLL_SECONDS = 0.002, 0.1
+_MANY = 1000
 _CANCELLED = ("CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
 _ENDED = ("SUCCESS", "ERROR", *_CANCELLED)
+
+
+@contextmanager
+def _transaction(store: Store) -> Iterator[Transaction]:
+    tx = store.begin()
+    try:
+        yield tx
+    except BaseException:
+        tx.rollback()
+        raise
+    tx.commit()
 
 
 def _store() -> PostgresStore:
@@ -221,20 +236,63 @@ class Queue:
         known = function_of(function)
         lane_key = _key(args) if key is None else str(key)
         row = self.row(keyed=lane_key is not None)
-        is_workflow = known.kind == "workflow"
-        more = {} if is_workflow else {"function": known.name}
-        call = Call.of(known.plain, known.name, args, kwargs, **more)
+        made = _work(known, args, kwargs, row, lane_key)
 
         def work(made_id: str) -> Work:
-            lane = lane_of(lane_key) if row.lanes and lane_key is not None else None
-            name = known.name if is_workflow else RUN
-            return Work(run_id or made_id, name, row.name, call.payload, lane, delay_seconds)
+            return made._replace(id=run_id or made_id, delay_seconds=delay_seconds)
 
         return Handle(enqueue(row, f"enqueue {known.name} on {self.name}", work, chosen=run_id is not None))
+
+    def enqueue_many(self, function: Callable[..., Any], calls: Iterable[tuple[Any, ...]], /) -> list[str]:
+        """Enqueue a call for each tuple of arguments, all or none; gives the ids of the runs.
+
+        In the scope that is open, or in a transaction of its own, a thousand to a statement.
+
+        Args:
+            function: As of `enqueue`.
+            calls: The arguments of each call; read once, as it is sent.
+
+        Raises:
+            NotAllowed: In the body of a workflow: call it in a function with `Eventic.transaction()`.
+            NotRegistered, Invalid, NotSerialisable, WriteInStep: As of `enqueue`.
+        """
+        refuse_in_loop("enqueue_many()", "asyncio.to_thread(queue.enqueue_many, ...)")
+        if current_journal() is not None:
+            message = "enqueue_many() in the body of a workflow: call it in a function with @Eventic.transaction()."
+            raise NotAllowed(message)
+        known, store, scope = function_of(function), current_store(), current_scope()
+        if scope is None:
+            with _transaction(store) as tx:
+                return self._send_many(known, calls, store, tx)
+        return self._send_many(known, calls, store, scope.transaction)
+
+    def _send_many(self, known: Function, calls: Iterable[tuple[Any, ...]], store: Store, tx: Transaction) -> list[str]:
+        ids: list[str] = []
+        arguments = iter(calls)
+        keyed, parallel = self.row(keyed=True), self.row(keyed=False)
+        while batch := list(islice(arguments, _MANY)):
+            work = []
+            for args in batch:
+                lane_key = _key(args)
+                row = parallel if lane_key is None else keyed
+                work.append(_work(known, args, {}, row, lane_key)._replace(id=str(new_id())))
+            for row in (keyed, parallel):
+                _ensure(row)
+            store.enqueue(work, tx)
+            ids += [made.id for made in work]
+        return ids
 
     async def enqueue_async(self, function: Callable[..., Any], /, *args: Any, **options: Any) -> Handle[Any]:
         """Enqueue a call without blocking the event loop; see `enqueue`."""
         return await in_thread(self.enqueue, function, *args, **options)
+
+
+def _work(known: Function, args: tuple[Any, ...], kwargs: dict[str, Any], row: QueueRow, lane_key: str | None) -> Work:
+    is_workflow = known.kind == "workflow"
+    more = {} if is_workflow else {"function": known.name}
+    call = Call.of(known.plain, known.name, args, kwargs, **more)
+    lane = lane_of(lane_key) if row.lanes and lane_key is not None else None
+    return Work("", known.name if is_workflow else RUN, row.name, call.payload, lane)
 
 
 def _key(args: tuple[Any, ...]) -> str | None:

@@ -35,19 +35,25 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_CREATE_ONE = statement("create_one", generation=GENERATION)
-_APPEND_ONE = statement("append_one", generation=GENERATION)
-_APPEND_MANY = {
-    (gated, worked): statement(
-        "append_many",
-        generation=GENERATION,
-        gate=GATE if gated else "",
-        gated=GATED if gated else "",
-        also=(CHECKPOINT if gated else "") + (WORK if worked else ""),
-    )
-    for gated in (False, True)
-    for worked in (False, True)
-}
+
+def _forms(name: str) -> dict[tuple[bool, bool], str]:
+    """Give the forms of a write: with or without a checkpoint, and work."""
+    return {
+        (gated, worked): statement(
+            name,
+            generation=GENERATION,
+            gate=GATE if gated else "",
+            gated=GATED if gated else "",
+            also=(CHECKPOINT if gated else "") + (WORK if worked else ""),
+        )
+        for gated in (False, True)
+        for worked in (False, True)
+    }
+
+
+_CREATE_ONE = _forms("create_one")
+_APPEND_ONE = _forms("append_one")
+_APPEND_MANY = _forms("append_many")
 _VERSIONS = statement("versions", columns=COLUMNS)
 _HEAD = statement("head", columns=COLUMNS)
 _VERSION = statement("version", columns=COLUMNS)
@@ -151,24 +157,23 @@ class PostgresStore:
         self, appends: Sequence[Append], work: Sequence[Work], checkpoint: Checkpoint | None
     ) -> tuple[str, Sequence[Any]]:
         generation = self.handlers.generation
-        if len(appends) == 1 and not appends[0].keys and not work and checkpoint is None:
+        form = (checkpoint is not None, bool(work))
+        gate = () if checkpoint is None else self.work.gate_parameters(checkpoint)
+        also = () if checkpoint is None else self.work.checkpoint_parameters(checkpoint)
+        if work:
+            also += self.work.work_parameters(work)
+        if len(appends) == 1 and not appends[0].keys:
             append = appends[0]
             if append.version == 0:
-                return _CREATE_ONE, (*_values(append), generation)
-            return _APPEND_ONE, (append.id, append.version, generation, *_values(append))
+                return _CREATE_ONE[form], (*gate, generation, *also, *_values(append))
+            return _APPEND_ONE[form], (*gate, append.id, append.version, generation, *also, *_values(append))
         if len({append.id for append in appends}) != len(appends):
             message = "One statement cannot write two versions of a record."
             raise Invalid(message)
         columns = [list(column) for column in zip(*map(_values, appends), strict=True)]
         keys = [(append.id, *key) for append in appends for key in append.keys]
         key_columns = [list(column) for column in zip(*keys, strict=True)] if keys else [[], [], [], []]
-        parameters = (*columns, generation, *key_columns, *key_columns)
-        if checkpoint is not None:
-            gate, note = self.work.gate_parameters(checkpoint), self.work.checkpoint_parameters(checkpoint)
-            parameters = (*gate, *parameters, *note)
-        if work:
-            parameters = (*parameters, *self.work.work_parameters(work))
-        return _APPEND_MANY[checkpoint is not None, bool(work)], parameters
+        return _APPEND_MANY[form], (*gate, *columns, generation, *key_columns, *key_columns, *also)
 
     def enqueue(
         self, work: Sequence[Work], tx: Transaction | None = None, *, checkpoint: Checkpoint | None = None
@@ -338,7 +343,7 @@ class PostgresStore:
         Raises:
             Conflict: Another process works on the database.
         """
-        with Slot(self.database, self.work.application).alone(), self.database.apart() as connection:
+        with Slot(self.database).alone(), self.database.apart() as connection:
             connection.execute(_ERASE)
         self.work.forget_queues()
         self.handlers.refresh()

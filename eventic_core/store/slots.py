@@ -5,7 +5,6 @@ The session that holds the lock also listens for work that other processes enque
 
 from __future__ import annotations
 
-import zlib
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -18,21 +17,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from eventic_core.store.engine import Database
-    from eventic_core.store.work import Application, WorkTable
+    from eventic_core.store.work import WorkTable
 
 _MOST_SLOTS = 10_000
 _LOOKED_AT = 16
+_SPACE = 0x65766E74  # the first key of our advisory locks: "evnt"
 _TAKE = "select pg_try_advisory_lock(%s, %s)"
 _GIVE = "select pg_advisory_unlock(%s, %s)"
 
 
 class Slot:
-    """A slot of one application: `worker-0`, `worker-1` and so on. Used by one thread, after `take`."""
+    """A slot of a database: `worker-0`, `worker-1` and so on. Used by one thread, after `take`."""
 
-    def __init__(self, database: Database, application: Application) -> None:
+    def __init__(self, database: Database) -> None:
         self.name = ""
         self._database = database
-        self._space = zlib.crc32(f"eventic:{application.name}".encode()) - 2**31  # a lock's first key, a signed integer
         self._connection: psycopg.Connection[Any] | None = None
 
     def take(self) -> str:
@@ -127,12 +126,12 @@ class Slot:
         return connection
 
     def _try(self, connection: psycopg.Connection[Any], number: int) -> bool:
-        row = connection.execute(_TAKE, (self._space, number)).fetchone()
+        row = connection.execute(_TAKE, (_SPACE, number)).fetchone()
         return bool(row and row[0])
 
     def _give(self, connection: psycopg.Connection[Any], slots: Sequence[str]) -> None:
         for slot in slots:
-            connection.execute(_GIVE, (self._space, _number(slot)))
+            connection.execute(_GIVE, (_SPACE, _number(slot)))
 
 
 def _number(slot: str) -> int:

@@ -23,7 +23,11 @@ if TYPE_CHECKING:
     from eventic_core.store.transaction import PostgresTransaction
 
 CHANNEL = "eventic_work"
+DIRECT = "eventic_direct"
+"""The queue of runs that were called, not enqueued, when somebody has to take them over: every process serves it."""
 SERIALIZATION = "eventic_json"
+DEFAULT_PER_WORKER = 16
+"""Pieces of work of one queue that a worker runs at a time: waiting for Postgres and the network, not for a core."""
 LANES = 64
 """Enough for more workers than one Postgres feeds; a claim costs as much as there are lanes with work."""
 
@@ -57,7 +61,7 @@ _ENQUEUE = {
 
 
 class Application(NamedTuple):
-    """Whose work it is: other applications and versions leave it alone."""
+    """Who this process is: work stays with workers of its version. Its name is for people; a database is the system."""
 
     name: str
     version: str
@@ -96,7 +100,7 @@ def lane_of(key: UUID | str) -> str:
 
 
 class WorkTable:
-    """The work of one application."""
+    """The work of all processes on one database."""
 
     def __init__(self, database: Database, application: Application) -> None:
         self.database = database
@@ -119,7 +123,6 @@ class WorkTable:
             [int(item.delay_seconds * 1000) for item in work],
             notify,
             self.application.version,
-            self.application.name,
         )
 
     def checkpoint_parameters(self, checkpoint: Checkpoint) -> tuple[Any, ...]:
@@ -198,7 +201,7 @@ class WorkTable:
             return
         limit, period = queue.rate or (None, None)
         lanes = 1 if queue.lanes else None
-        row = (queue.name, queue.per_worker, queue.limit, limit, period, queue.lanes, lanes, 1.0, self.application.name)
+        row = (queue.name, queue.per_worker, queue.limit, limit, period, queue.lanes, lanes, 1.0)
 
         def insert() -> None:
             with self.database.apart() as connection:
@@ -265,12 +268,15 @@ class WorkTable:
 
     def executors(self) -> list[str]:
         """Name the executors with unfinished work of this application version."""
-        return [name for (name,) in self.database.run(_EXECUTORS, (self.application.version, self.application.name))]
+        return [name for (name,) in self.database.run(_EXECUTORS, (self.application.version,))]
 
     def take_over(self, executors: Sequence[str]) -> list[str]:
         """Make the unfinished work of dead executors ready again; gives the ids of the runs."""
-        parameters = (list(executors), self.application.version, self.application.name)
-        return [run for (run,) in self.database.run(_TAKE_OVER, parameters)]
+        parameters = (DIRECT, list(executors), self.application.version)
+        try:
+            return [run for (run,) in self.database.run(_TAKE_OVER, parameters)]
+        except (pg.UndefinedTable, pg.InvalidSchemaName) as error:
+            raise not_launched() from error
 
 
 def not_launched() -> NotLaunched:

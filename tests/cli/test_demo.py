@@ -28,6 +28,9 @@ FACTS = (
     "demo rename name",
     "demo elevation in whole feet elevation",
     "demo import everything",
+    "version 2 name demo.note:",
+    "version 3 name, properties.field demo.note:",
+    "run demo-airports that wrote each version",
     "name Scottsbluff/Western Nebraska Regional/Wm B Heilig Field",
     "name Western Nebraska Regional Airport version 3 city and field taken out of the name",
     "14,472 ft DCY Daocheng Yading Airport Sichuan",
@@ -76,6 +79,11 @@ def problems(url: str) -> dict[str, list[tuple[Any, ...]]]:
         "keys": """select data->>'iata' from eventic.records r where class_type = 'DemoAirport'
                    and superseded_at is null and not exists (select from eventic.record_keys k
                    where k.record_id = r.id and k.value::jsonb = r.data->'iata')""",
+        "noted twice": """select data->>'iata', data->>'number' from eventic.records where class_type = 'DemoNote'
+                    group by 1, 2 having count(*) > 1""",
+        "noted wrongly": """select data->>'iata' from eventic.records n where class_type = 'DemoNote' and not exists
+                    (select from eventic.records a where a.class_type = 'DemoAirport' and a.version > 0
+                     and a.version = (n.data->>'number')::int and a.data->>'iata' = n.data->>'iata')""",
         "keys without a record": """select value from eventic.record_keys k where not exists
                    (select from eventic.records r where r.id = k.record_id)""",
     }
@@ -130,6 +138,7 @@ def test_first_run_prints_the_facts_and_the_second_changes_nothing(database_url:
     assert facts_in(first.stdout) == set(FACTS)
     assert f"{ROWS:,} of {ROWS:,} airports loaded" in first.stderr
     assert counts(database_url)["DemoAirport"] == (VERSIONS, ROWS, ROWS)
+    assert counts(database_url)["DemoNote"] == (CORRECTIONS, CORRECTIONS, CORRECTIONS)
     assert problems(database_url) == {}
     before = content(database_url)
     second = run(database_url)

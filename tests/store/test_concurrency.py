@@ -126,13 +126,14 @@ def test_a_compare_and_swap_that_compares_nothing_loses_increments(
     """The other side: without the expected version in the statement the checks above find the loss."""
     counter = LedgerCounter()
     one, other = LedgerCounter.hydrate(counter.id), LedgerCounter.hydrate(counter.id)
-    blind = postgres._APPEND_ONE.replace("and version = %s - 1", "and %s::int is not null").replace(
+    lean = (False, False)
+    blind = postgres._APPEND_ONE[lean].replace("and version = %s - 1", "and %s::int is not null").replace(
         "select %s, %s, %s, %s, %s::jsonb", "select %s, %s, %s + (select version from head), %s, %s::jsonb"
     )
     blind = blind.replace("select version_id, recorded_at, xid\n", "select version_id, recorded_at, xid, version\n")
-    assert blind != postgres._APPEND_ONE
+    assert blind != postgres._APPEND_ONE[lean]
     one.increment_once()
-    monkeypatch.setattr(postgres, "_APPEND_ONE", blind)
+    monkeypatch.setitem(postgres._APPEND_ONE, lean, blind)
     other.increment_once()
     assert "the value is 1 after 2 commits" in counter_problems(eventic, counter.id, 2)
 
@@ -267,12 +268,10 @@ def test_feed_orders_versions_of_an_old_transaction_last(
 ) -> None:
     """Two-sided: stamped with its own transaction id, the later version comes before the earlier."""
     assert feed_of_a_late_read(eventic, together=together) == []
-    assert LATER_XID[0] in postgres._APPEND_ONE
-    own = postgres._APPEND_ONE.replace(LATER_XID[0], "pg_current_xact_id()")
-    monkeypatch.setattr(postgres, "_APPEND_ONE", own)
-    for form, sql in postgres._APPEND_MANY.items():
-        assert LATER_XID[1] in sql
-        monkeypatch.setitem(postgres._APPEND_MANY, form, sql.replace(LATER_XID[1], "pg_current_xact_id()"))
+    for forms, later in ((postgres._APPEND_ONE, LATER_XID[0]), (postgres._APPEND_MANY, LATER_XID[1])):
+        for form, sql in forms.items():
+            assert later in sql
+            monkeypatch.setitem(forms, form, sql.replace(later, "pg_current_xact_id()"))
     assert any("version 2" in problem for problem in feed_of_a_late_read(eventic, together=together))
 
 
@@ -363,9 +362,10 @@ def test_as_of_check_sees_a_version_that_begins_late(eventic: str, monkeypatch: 
 def test_table_check_sees_a_gap_between_versions(eventic: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The other side: a version that begins a second after its predecessor ended leaves a gap."""
     record = Shared(text="watched")
-    gap = postgres._APPEND_ONE.replace("%s, moment, xid", "%s, moment + interval '1 second', xid")
-    assert gap != postgres._APPEND_ONE
-    monkeypatch.setattr(postgres, "_APPEND_ONE", gap)
+    lean = (False, False)
+    gap = postgres._APPEND_ONE[lean].replace("%s, moment, xid", "%s, moment + interval '1 second', xid")
+    assert gap != postgres._APPEND_ONE[lean]
+    monkeypatch.setitem(postgres._APPEND_ONE, lean, gap)
     record.number = 1
     assert [problem.partition(":")[0] for problem in table_problems(eventic)] == [
         "superseded_at is not the next recorded_at"

@@ -1,7 +1,7 @@
 -- Purpose: the outcomes of several runs, of those that are still this execution's. Locks: their rows, in id order.
 -- Index:   workflow_status_pkey.
 with input as materialized (
-    select * from unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[])
+    select * from unnest(%b::text[], %b::text[], %b::text[], %b::text[], %b::text[])
         as i (id, owner, status, output, error)
 ), mine as materialized (
     select s.workflow_uuid

@@ -3,4 +3,3 @@
 select distinct executor_id
 from dbos.workflow_status
 where status = 'PENDING' and executor_id is not null and application_version = %s
-  and (application_name is null or application_name = %s)

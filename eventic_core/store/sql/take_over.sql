@@ -2,8 +2,8 @@
 --          find that they do not own it any more. Locks: its rows. Index: idx_workflow_status_pending.
 update dbos.workflow_status
 set status = 'ENQUEUED', owner_xid = null, started_at_epoch_ms = null,
-    queue_name = coalesce(queue_name, '_dbos_internal_queue'),
+    application_name = null,
+    queue_name = coalesce(nullif(queue_name, '_dbos_internal_queue'), %s),
     updated_at = (extract(epoch from clock_timestamp()) * 1000)::bigint
 where status = 'PENDING' and executor_id = any(%s) and application_version = %s
-  and (application_name is null or application_name = %s)
 returning workflow_uuid

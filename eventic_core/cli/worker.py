@@ -1,0 +1,187 @@
+"""`eventic worker` and the console script `dbos-runner`: a process that does an application's background work.
+
+Owns finding the application, the one line that says what runs where, and the signals that end it. Imports nothing
+heavier than Click before there is something to run.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import click
+
+from eventic_core.cli._root import HELP, Root
+from eventic_core.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+_LEAVE_SECONDS: Final = 5.0
+"""How long the interpreter may take to end after the drain: threads that still work hold it up."""
+
+
+@click.command()
+@click.argument("target")
+@click.option("--queue", "queues", metavar="NAME", multiple=True, help="Work on this queue only; may be repeated.")
+@click.option(
+    "--database-url", metavar="URL", help="The database; beats what TARGET names. `embedded` is the embedded Postgres."
+)
+@click.option(
+    "--drain-seconds", type=click.FloatRange(min=0), metavar="N", help="How long stopping waits for work that runs."
+)
+def worker(target: str, queues: tuple[str, ...], database_url: str | None, drain_seconds: float | None) -> None:
+    """Do the background work of the application in TARGET, until told to stop.
+
+    TARGET is `package.module` or `package.module:attribute`, found from the working directory too. Importing it
+    defines the records, handlers and functions; an app made by Eventic.create_app, or a call of Eventic.init, says
+    the application's name and its settings.
+
+    SIGTERM and SIGINT (Ctrl-C) end it: it takes no more work, gives back what has not begun, and waits for what runs.
+    A second one ends it at once; other workers then take its work over.
+    """
+    given = {"database_url": database_url, "drain_seconds": drain_seconds}
+    with _Ending() as ending:
+        load(target)
+        ending.listen()  # again: an application may have set handlers of its own
+        if not ending.began:
+            _launch({name: value for name, value in given.items() if value is not None}, queues or None)
+            try:
+                click.echo(_line(), err=True)
+                ending.wait()
+            finally:
+                _stop()
+    _leave()
+
+
+class _Ending:
+    """The signals: the first one begins the end, the second one is it."""
+
+    def __init__(self) -> None:
+        self._asked = threading.Event()
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        self._before = {number: signal.getsignal(number) for number in SIGNALS}
+        self.listen()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    @property
+    def began(self) -> bool:
+        """Whether there was a signal."""
+        return self._asked.is_set()
+
+    def listen(self) -> None:
+        """Hear the signals from now on."""
+        for number in SIGNALS:
+            signal.signal(number, self._hear)
+
+    def wait(self) -> None:
+        """Wait for the first."""
+        self._asked.wait()
+
+    def _hear(self, number: int, _frame: FrameType | None) -> None:
+        if self.began:
+            os._exit(128 + number)
+        self._asked.set()
+
+
+def load(target: str) -> None:
+    """Import the module of an application.
+
+    Args:
+        target: `package.module`, or `package.module:attribute` where it must have the attribute.
+
+    Raises:
+        ConfigurationError: There is no such module, it cannot be imported, or it has no such attribute.
+    """
+    name, _, attribute = target.partition(":")
+    directory = os.getcwd()  # noqa: PTH109 - sys.path holds strings; a console script lacks this entry
+    if directory not in sys.path:
+        sys.path.insert(0, directory)
+    remedy = "Name one as package.module:app, as seen from the working directory."
+    try:
+        found: Any = importlib.import_module(name)
+    except (ImportError, ValueError, TypeError) as error:  # the last two: of a name that is none
+        if not isinstance(error, ImportError) and name.strip("."):
+            raise
+        message = f"The module {name!r} cannot be imported: {error}. {remedy}"
+        raise ConfigurationError(message) from error
+    for part in attribute.split(".") if attribute else ():
+        try:
+            found = getattr(found, part)
+        except AttributeError as error:
+            message = f"The module {name!r} has no {attribute!r}: {error}. {remedy}"
+            raise ConfigurationError(message) from error
+
+
+def _launch(given: dict[str, Any], queues: tuple[str, ...] | None) -> None:
+    """Launch as the application declared; what is given on the command line wins, whatever it did itself already."""
+    from eventic_core.app import Eventic
+
+    if Eventic._store is None:  # noqa: SLF001 - the command line is the facade's other half
+        Eventic._init({**(Eventic._declared or {}), **given}, default_embedded=False)  # noqa: SLF001
+    elif given or (queues and Eventic.is_launched()):
+        settings = Eventic.settings()
+        own = {name: getattr(settings, name) for name in settings.model_fields_set - {"database_source"}}
+        Eventic.shutdown()
+        Eventic._init({**own, **given}, default_embedded=False)  # noqa: SLF001
+    Eventic.launch(queues=queues)
+
+
+def _line() -> str:
+    """Say in a line who works on what, and where the data are."""
+    from eventic_core.app import Eventic
+    from eventic_core.runtime import process
+
+    launched = process()._launched  # noqa: SLF001 - as above
+    assert launched is not None
+    queues = [row.name for row in launched.served()]
+    slot = launched.presence._slot.name  # noqa: SLF001
+    name, place = Eventic.settings().name, process().store.database.label()
+    return f"{name} {slot} works on {', '.join(queues) or 'no queue'}; data in {place} ({Eventic.location()})"
+
+
+def _stop() -> None:
+    from eventic_core.app import Eventic
+
+    began = time.monotonic()
+    click.echo("Stopping: what runs is waited for.", err=True)
+    Eventic.shutdown()
+    click.echo(f"Stopped after {time.monotonic() - began:.1f} s.", err=True)
+
+
+def _leave() -> None:
+    """End soon, also if work goes on whose time to drain is over: somebody else does it again."""
+
+    def end() -> None:
+        time.sleep(_LEAVE_SECONDS)
+        os._exit(0)
+
+    threading.Thread(target=end, name="eventic-leave", daemon=True).start()
+
+
+class _Runner(Root):
+    """`dbos-runner`: one command, with the errors and exit codes of `eventic`."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Take everything as the arguments of the one command."""
+        del ctx
+        return "dbos-runner", worker, args[1:]
+
+
+def runner() -> None:
+    """Run the console script `dbos-runner`."""
+    _Runner(callback=lambda: None, help=HELP)(["dbos-runner", *sys.argv[1:]], prog_name="")
