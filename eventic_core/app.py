@@ -89,6 +89,8 @@ class Eventic:
         from eventic_core import store
         from eventic_core.runtime import process
 
+        if wanted.log_level is not None:
+            _log.setLevel(wanted.log_level)
         url, where = store.database_url(wanted, default_embedded=default_embedded)
         if cls._store is not None:
             cls._refuse_other(url)

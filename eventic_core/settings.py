@@ -62,6 +62,9 @@ class Settings(BaseSettings):
     checkpoints: Literal["statement", "datasource"] = Field(
         default="statement", description="How a run's writes are put on record: in one statement, or DBOS's datasource."
     )
+    dispatcher: Literal["own", "dbos"] = Field(
+        default="own", description="Who finds work: one dispatcher for all queues, or DBOS's thread for each."
+    )
     drain_seconds: float = Field(default=30.0, ge=0, description="How long stopping waits for work that runs.")
     auto_migrate: bool = Field(default=True, description="Whether starting brings the tables up to date.")
     pool_size: int = Field(default=10, ge=1, description="Connections kept by one process.")

@@ -144,12 +144,12 @@ def _line() -> str:
     from eventic_core.app import Eventic
     from eventic_core.runtime import process
 
-    launched = process()._launched  # noqa: SLF001 - as above
-    assert launched is not None
-    queues = [row.name for row in launched.served()]
-    slot = launched.presence._slot.name  # noqa: SLF001
+    worker = process().worker
+    assert worker is not None
+    served = [row.name for row in worker.served() if not row.name.startswith("eventic_")]  # those are our own
+    queues = dict.fromkeys(name.removesuffix(".lanes").removesuffix(".parallel") for name in served)
     name, place = Eventic.settings().name, process().store.database.label()
-    return f"{name} {slot} works on {', '.join(queues) or 'no queue'}; data in {place} ({Eventic.location()})"
+    return f"{name} {worker.slot} works on {', '.join(queues) or 'no queue'}; data in {place} ({Eventic.location()})"
 
 
 def _stop() -> None:

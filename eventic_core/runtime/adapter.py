@@ -23,7 +23,7 @@ from eventic_core.records.port import AlreadyDone, OwnershipLost, using_store
 from eventic_core.runtime import codec
 from eventic_core.runtime.calls import Call, error_text
 from eventic_core.settings import libpq_url
-from eventic_core.store.work import SERIALIZATION
+from eventic_core.store.work import DIRECT, SERIALIZATION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -110,7 +110,7 @@ def launch(settings: Settings, url: str, *, executor_id: str, own_dispatch: bool
         executor_id: Who this process is; its unfinished work of an earlier life becomes ready again.
         own_dispatch: Whether DBOS leaves all queues but its internal one to us.
     """
-    logging.getLogger("dbos").setLevel(settings.log_level or "WARNING")
+    logging.getLogger("dbos").addFilter(_tells_news)
     DBOS(
         config={
             "name": settings.name,
@@ -127,6 +127,11 @@ def launch(settings: Settings, url: str, *, executor_id: str, own_dispatch: bool
     if own_dispatch:
         DBOS.listen_queues([])
     DBOS.launch()
+
+
+def _tells_news(record: logging.LogRecord) -> bool:
+    """Leave out that a run was called again by its id after somebody had taken it over: that is as it should be."""
+    return f"already exists in queue: {DIRECT}" not in record.getMessage()
 
 
 def destroy(*, drain_seconds: float) -> None:

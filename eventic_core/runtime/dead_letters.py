@@ -18,9 +18,8 @@ from eventic_core.records.stamp import current_origin
 from eventic_core.runtime import codec
 from eventic_core.runtime.process import process
 from eventic_core.runtime.queues import Handle
-from eventic_core.store import runs as stored_runs
 from eventic_core.store.handlers import call_payload, handle_work, queue_of
-from eventic_core.store.work import Application, WorkTable
+from eventic_core.store.work import WorkTable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -125,13 +124,11 @@ class DeadLetters:
         work = [_work(letter) for letter in letters]
         for class_type in {letter.class_type for letter in letters}:
             process().ensure_queue(queue_of(class_type))
-        tables = {name: _work_table(store, name) for name in {letter.handler for letter in letters}}
         with store.transaction() as tx:
             for letter in sorted(letters, key=lambda letter: letter.id):  # in one order, so that two do not deadlock
                 _settle(store, letter, "retried", before=("open",), tx=tx)
-            for name, table in tables.items():
-                own = [made for letter, made in zip(letters, work, strict=True) if letter.handler == name]
-                table.enqueue(own, tx, None)
+            if work:
+                _work_table(store).enqueue(work, tx, None)
         return [Handle(made.id) for made in work]
 
     def discard(self, ids: LetterId | Iterable[LetterId]) -> None:
@@ -204,17 +201,12 @@ def _work(letter: StoredLetter) -> Work:
     return again._replace(payload=call_payload(payload))
 
 
-def _work_table(store: PostgresStore, handler: str) -> WorkTable:
-    """Enqueue for the application whose workers run the handler: this process may be an operator's, of another name."""
-    own = store.work.application
+def _work_table(store: PostgresStore) -> WorkTable:
+    """Enqueue for this version of the application if it works here, else for whichever is newest: we may be a tool."""
     if process().is_launched:
         return store.work
-    runs = stored_runs.select(store.database, {"prefix": f"{handler}:"}, limit=1)
-    name = runs[0].application if runs else None
-    if name == own.name:
-        return store.work
-    nobody: Any = None  # whoever runs the newest version of it
-    table = WorkTable(store.database, Application(name or nobody, nobody))
+    newest: Any = None
+    table = WorkTable(store.database, store.work.application._replace(version=newest))
     table.serves, table.enqueued = store.work.serves, store.work.enqueued
     return table
 

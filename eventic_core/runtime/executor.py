@@ -21,6 +21,7 @@ from eventic_core.records.methods import second_run
 from eventic_core.records.port import OwnershipLost, StaleWrite
 from eventic_core.records.stamp import acting
 from eventic_core.runtime import codec, functions
+from eventic_core.runtime.adapter import Claimed
 from eventic_core.runtime.calls import LATER, RUN, Call, error_text
 from eventic_core.runtime.finishing import Finish, Interrupted, run_in_transaction
 from eventic_core.runtime.handling import Handling, record_class
@@ -31,7 +32,7 @@ from eventic_core.store.work import Outcome
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from eventic_core.runtime.adapter import Claimed
+    from eventic_core.runtime.adapter import Position
     from eventic_core.store import PostgresStore
     from eventic_core.store.transaction import PostgresTransaction
     from eventic_core.store.work import QueueRow
@@ -150,9 +151,18 @@ class Executor:
                 claimed = load.waiting.popleft()
                 load.running += 1
             if claimed.name in OWN or _is_ours(claimed):
-                self._threads.submit(self._run, queue, claimed)
+                self._submit(queue, claimed)
             else:
                 self._leave_to_dbos(queue, claimed)
+
+    def _submit(self, queue: str, claimed: Claimed) -> None:
+        try:
+            self._threads.submit(self._run, queue, claimed)
+        except RuntimeError:  # the interpreter is on its way out: `stop` gives the work back
+            with self._lock:
+                self._stopping = True
+                self._loads[queue].running -= 1
+                self._loads[queue].waiting.appendleft(claimed)
 
     def _ended(self, queue: str) -> None:
         with self._lock:
@@ -208,6 +218,19 @@ class Executor:
             _log.exception("%s failed in the worker itself", claimed.run_id, extra={"action": "worker_error"})
         finally:
             self._ended(queue)
+
+    def under_dbos(self, name: str, position: Callable[[], Position | None]) -> Callable[[Call], None]:
+        """Make what DBOS runs for our own work when it dispatches itself: slower, and its log is not quiet about it."""
+
+        def perform(call: Call) -> None:
+            place = position()
+            assert place is not None
+            claimed = Claimed(place.run_id, name, place.owner, 1, call.payload, None)
+            with functions.outside_journal():
+                self._perform(claimed)
+            self.outcomes.flush()
+
+        return perform
 
     def _perform(self, claimed: Claimed) -> None:
         call = Call(claimed.payload)

@@ -69,6 +69,12 @@ class Outcomes:
             else:
                 return
 
+    def flush(self) -> None:
+        """Wait until what is there is stored."""
+        with self._changed:
+            while self._waiting or self._writing:
+                self._changed.wait()
+
     def stop(self) -> None:
         """Store what is there, and end."""
         with self._changed:

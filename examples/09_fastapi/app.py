@@ -1,10 +1,18 @@
-"""A served app whose work runs later, on workers: `dbos-runner examples.09_fastapi.app:app` runs one."""
+"""A served app: requests run durable workflows, whose follow-up work runs on the queue of a record class."""
 
 from __future__ import annotations
 
-from uuid import UUID  # noqa: TC003 - Pydantic reads it
+import json
+import os
+import sys
+import threading
+import time
+from urllib.request import urlopen
+from uuid import UUID
 
-from eventic_core import Eventic, Record, on
+import uvicorn
+
+from eventic_core import Eventic, Record
 
 
 class Story(Record):
@@ -12,13 +20,8 @@ class Story(Record):
     body: str = ""
 
 
-class Note(Record):
-    story: UUID
-    version_seen: int
-
-
-app = Eventic.create_app("stories")
-story_queue = Eventic.queue("queue_story")
+app = Eventic.create_app("stories", db_url=os.environ.get("EVENTIC_DATABASE_URL", "embedded"))
+story_q = Eventic.queue(Story._queue_name)
 
 
 @Eventic.transaction()
@@ -27,36 +30,46 @@ def create() -> UUID:
 
 
 @Eventic.transaction()
-def draft(story_id: UUID, text: str) -> None:
-    Story.hydrate(story_id).body = text
+def draft(sid: UUID, text: str) -> None:
+    Story.hydrate(sid).body = text
 
 
 @Eventic.step()
-def snapshot(story_id: UUID) -> tuple[int, str]:
-    story = Story.hydrate(story_id)
-    return story.version, story.body
-
-
-@on.update(Story)
-def note(story: Story) -> None:
-    Note(story=story.id, version_seen=story.version)
+def snapshot(sid: UUID) -> str:
+    story = Story.hydrate(sid)
+    return f"version {story.version}: {story.body}"
 
 
 @app.get("/")
 @Eventic.workflow()
-def hello() -> dict[str, str]:
-    story_id = create()
-    story_queue.enqueue(draft, story_id, "once upon a time")
-    later = story_queue.enqueue(snapshot, story_id)
-    return {"id": str(story_id), "snapshot": later.id}
+def tell() -> dict[str, str]:
+    sid = create()
+    story_q.enqueue(draft, sid, "Once upon a time")  # the same key, so one after the other
+    seen = story_q.enqueue(snapshot, sid)
+    return {"story": str(sid), "snapshot": seen.id}
 
 
-def main() -> None:
-    Eventic.launch()
-    made = hello()
-    print("snapshot:", Eventic.handle(made["snapshot"]).result(timeout_seconds=30))
-    Eventic.shutdown()
+def show() -> None:
+    """Serve in a thread, ask twice, and look at what the workers did."""
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.05)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    for _ in range(2):
+        with urlopen(f"http://127.0.0.1:{port}/") as response:
+            told = json.load(response)
+        print("snapshot:", Eventic.handle(told["snapshot"]).result(timeout_seconds=30))
+        print("versions:", [past.version for past in Story.hydrate(told["story"]).history()])
+    server.should_exit = True
+    thread.join()
 
 
 if __name__ == "__main__":
-    main()
+    Eventic.launch()  # harmless: the app would launch itself
+    if "serve" in sys.argv:
+        uvicorn.run(app)
+    else:
+        show()
+    Eventic.shutdown()
