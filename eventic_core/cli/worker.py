@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import click
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from types import FrameType
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+_HEAR_SECONDS: Final = 0.2
+"""Between looks for a signal: one that another thread received does not wake the main thread, which handles it."""
 _LEAVE_SECONDS: Final = 5.0
 """How long the interpreter may take to end after the drain: threads that still work hold it up."""
 
@@ -88,7 +91,8 @@ class _Ending:
 
     def wait(self) -> None:
         """Wait for the first."""
-        self._asked.wait()
+        while not self._asked.wait(_HEAR_SECONDS):
+            pass
 
     def _hear(self, number: int, _frame: FrameType | None) -> None:
         if self.began:
@@ -157,7 +161,11 @@ def _stop() -> None:
 
     began = time.monotonic()
     click.echo("Stopping: what runs is waited for.", err=True)
-    Eventic.shutdown()
+    with ThreadPoolExecutor(1, thread_name_prefix="eventic-stop") as aside:  # so that a second signal is heard
+        stopping = aside.submit(Eventic.shutdown)
+        while not stopping.done():
+            wait([stopping], timeout=_HEAR_SECONDS)
+    stopping.result()
     click.echo(f"Stopped after {time.monotonic() - began:.1f} s.", err=True)
 
 

@@ -44,6 +44,7 @@ class Dispatcher:
         self._queues = queues
         self._claim = claim
         self._wake = threading.Event()
+        self._hinted: set[str] = set()
         self._stopping = False
         self._busy_until = 0.0
         self._thread = threading.Thread(target=self._loop, name="eventic-dispatcher", daemon=True)
@@ -53,8 +54,9 @@ class Dispatcher:
         """Begin."""
         self._thread.start()
 
-    def wake(self) -> None:
-        """Look for work now."""
+    def wake(self, queues: Iterable[str] = ()) -> None:
+        """Look for work now; in these queues there is some, so nobody needs to ask."""
+        self._hinted.update(queues)
         self._wake.set()
 
     def stop(self) -> None:
@@ -91,7 +93,8 @@ class Dispatcher:
         loads = {name: load for name, row in rows.items() if _has_room(load := self._executor.load(row), now)}
         if not loads:
             return False
-        ready = self._store.work.ready(loads)
+        hinted, self._hinted = self._hinted & loads.keys(), set()
+        ready = list(hinted) or self._store.work.ready(loads)
         random.shuffle(ready)
         more = False
         for name in ready:
@@ -102,7 +105,7 @@ class Dispatcher:
             if claimed:
                 self._busy_until = time.monotonic() + _BUSY_SECONDS
                 more = more or len(claimed) >= wanted or load.queue.lanes
-        return more
+        return more or bool(hinted)  # what was not hinted at has its turn now
 
 
 def _has_room(load: QueueLoad, now: float) -> bool:

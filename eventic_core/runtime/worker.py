@@ -90,7 +90,7 @@ class Worker:
             raise
         if self._dispatches:
             self._store.work.serves = lambda queue: any(row.name == queue for row in self._served)
-            self._store.work.enqueued = lambda _queues: self.dispatcher.wake()
+            self._store.work.enqueued = self.dispatcher.wake
             self.dispatcher.start()
         _log.info("launched as %s", slot, extra={"action": "launched"})
 
