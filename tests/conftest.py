@@ -120,3 +120,17 @@ def eventic(migrated_url: str) -> Iterator[str]:
     Eventic.init(name="tests", database_url=migrated_url)
     yield migrated_url
     Eventic.shutdown()
+
+
+@pytest.fixture
+def own_server() -> Iterator[tuple[str, Path]]:
+    """A server of the test's own that may be killed: its URL and data directory."""
+    from eventic_core.store.embedded import start_embedded
+
+    folder = make_open_folder()
+    server = start_embedded(folder)
+    try:
+        yield server.url, server.data_dir
+    finally:
+        server.release()
+        remove_when_stopped(folder)

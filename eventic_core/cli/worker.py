@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _HEAR_SECONDS: Final = 0.2
 """Between looks for a signal: one that another thread received does not wake the main thread, which handles it."""
-_LEAVE_SECONDS: Final = 5.0
+_LEAVE_SECONDS: Final = 2.0
 """How long the interpreter may take to end after the drain: threads that still work hold it up."""
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import collections
 import os
 import random
+import signal
 import subprocess
 import sys
 import threading
@@ -19,6 +20,7 @@ import psycopg
 import pytest
 from kills_worker import ITEMS, Follow, Item, Noted, Source, queue, ten
 
+from eventic_core import Eventic
 from eventic_core.errors import EventicError
 
 if TYPE_CHECKING:
@@ -212,3 +214,32 @@ def test_work_goes_on_through_a_stream_of_broken_connections(eventic: str, busy_
     wait_until_done(eventic, child)
     end(child)
     assert problems(runs) == []
+
+
+def test_work_goes_on_after_postgres_was_restarted(own_server: tuple[str, Path]) -> None:
+    url, data = own_server
+    Eventic.init(name="tests", database_url=url)
+    child = start(url)
+    try:
+        runs = enqueue(Source(), 20)
+        for _ in range(2):
+            time.sleep(0.3)
+            before = int((data / "postmaster.pid").read_text().split("\n", 1)[0])
+            os.kill(before, signal.SIGQUIT)  # as pg_ctl stop -m immediate; its keeper starts it again
+            while unfinished_after_restart(url, before, data) is None:
+                time.sleep(0.05)
+        wait_until_done(url, child)
+        assert problems(runs) == []
+    finally:
+        end(child)
+        Eventic.shutdown()
+
+
+def unfinished_after_restart(url: str, before: int, data: Path) -> int | None:
+    """How much is left, once another server answers."""
+    try:
+        if int((data / "postmaster.pid").read_text().split("\n", 1)[0]) == before:
+            return None
+        return unfinished(url)
+    except (OSError, ValueError, psycopg.OperationalError):
+        return None

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from contextlib import closing
@@ -33,7 +31,6 @@ from psycopg.conninfo import conninfo_to_dict
 from eventic_core import Eventic
 from eventic_core.errors import StoreUnavailable
 from eventic_core.store import postgres
-from eventic_core.store.embedded import start_embedded
 from eventic_core.store.engine import Database
 from eventic_core.store.transaction import PostgresTransaction
 
@@ -127,21 +124,6 @@ def test_ledger_checks_see_an_orphaned_key(eventic: str, monkeypatch: pytest.Mon
 
 
 # -- the server dies
-
-
-@pytest.fixture
-def own_server() -> Iterator[tuple[str, Path]]:
-    """A server of the test's own that may be killed: its URL and data directory."""
-    folder = Path(tempfile.mkdtemp(prefix="eventic-crash-"))
-    folder.chmod(0o755)
-    server = start_embedded(folder)
-    try:
-        yield server.url, server.data_dir
-    finally:
-        server.release()
-        while (server.data_dir / "postmaster.pid").exists():  # its keeper stops it after its last user
-            time.sleep(0.02)
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def read_until(process: subprocess.Popen[str], value: int) -> list[int]:
