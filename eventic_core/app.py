@@ -107,8 +107,8 @@ class Eventic:
         """Start the workers of this process, connecting first if `init` was not called; again it does nothing.
 
         Args:
-            queues: Names of the queues to work on. Default: those of all record classes defined here whose handlers
-                are all defined here too, and those asked for with `queue`. None at all for `[]`.
+            queues: Names of the queues to work on. Default: those of all record classes defined here, unless they have
+                handlers of which none is defined here, and those asked for with `queue`. None at all for `[]`.
 
         Raises:
             ConfigurationError: No database is named, for an app made by `create_app`.

@@ -42,7 +42,7 @@ _log = logging.getLogger("eventic")
 OWN = frozenset({HANDLE, HANDLE_MANY, LATER, RUN})
 """The names of the work that is ours to run."""
 UNKNOWN_SECONDS = 30.0
-"""Until work that no process here knows is offered again: to a worker that does, or after a deployment."""
+"""At most, until work that is unknown here is offered again: to a worker that knows it, or after a deployment."""
 _CONFLICTS = 10
 _THREADS = 256
 _MOST_AHEAD = 256
@@ -326,11 +326,9 @@ class Executor:
         self.outcomes.add(Outcome(claimed.run_id, claimed.owner, "ERROR", None, error_text(error)))
 
     def _put_back(self, claimed: Claimed, waiting_for: str) -> None:
-        _log.warning(
-            "%s is put back for %s s: %s", claimed.run_id, UNKNOWN_SECONDS, waiting_for, extra={"action": "put_back"}
-        )
-        runs = [(claimed.run_id, claimed.owner)]
-        self._store.work.put_back(runs, delay_seconds=UNKNOWN_SECONDS, waiting_for=waiting_for)
+        _log.warning("%s is put back: %s", claimed.run_id, waiting_for, extra={"action": "put_back"})
+        owner, limit = claimed.owner, UNKNOWN_SECONDS
+        self._store.work.park(claimed.run_id, owner, waiting_for=waiting_for, limit_seconds=limit)
 
     @staticmethod
     def _acting(call: Call) -> Any:

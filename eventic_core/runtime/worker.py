@@ -155,8 +155,13 @@ class Worker:
         return rows.values()
 
     def _knows_handlers_of(self, class_type: str) -> bool:
+        """Tell whether this process knows one of the class's handlers, or there is none.
+
+        One that no code has any more, after a renaming, must not hold the others up; its own work is put back.
+        """
         known = {handler.name for handler in handlers.defined()}
-        return all(entry.handler in known for entry in self._store.handlers.of_class(class_type))
+        subscriptions = self._store.handlers.of_class(class_type)
+        return not subscriptions or any(entry.handler in known for entry in subscriptions)
 
     def stop(self, *, drain_seconds: float) -> None:
         """Claim nothing more, let what runs end, and stop DBOS."""

@@ -42,6 +42,7 @@ _STEP_ERROR = statement("step_error", gate=GATE, gated=GATED)
 _COMPLETE = statement("complete")
 _COMPLETE_MANY = statement("complete_many")
 _PUT_BACK = statement("put_back")
+_PARK = statement("park")
 _READY = statement("ready")
 _ENSURE_QUEUE = statement("ensure_queue")
 _RESULT = statement("result")
@@ -238,7 +239,6 @@ class WorkTable:
         runs: Sequence[tuple[str, str]],
         *,
         delay_seconds: float = 0.0,
-        waiting_for: str | None = None,
         counted: bool = False,
     ) -> None:
         """Give claimed work, as `(run id, owner)`, back.
@@ -246,13 +246,15 @@ class WorkTable:
         Args:
             runs: What to give back.
             delay_seconds: When it is ready again; 0 is at once.
-            waiting_for: What it waits for, shown to operators.
             counted: Whether it was an attempt.
         """
         if runs:
             ids, owners = map(list, zip(*runs, strict=True))
-            sql = f"{_PUT_BACK} returning workflow_uuid"
-            self.database.fetch(sql, (ids, owners, int(delay_seconds * 1000), waiting_for, 0 if counted else 1))
+            self.database.fetch(_PUT_BACK, (ids, owners, int(delay_seconds * 1000), 0 if counted else 1))
+
+    def park(self, run_id: str, owner: str, *, waiting_for: str, limit_seconds: float) -> None:
+        """Give claimed work back that nobody here knows; offered again after a while, each time twice as long."""
+        self.database.fetch(_PARK, (waiting_for, int(limit_seconds * 1000), run_id, owner))
 
     def result(self, run_id: str) -> tuple[str, str | None, str | None, str | None] | None:
         """Read a run's status, serialisation, output and error; `None` if there is no such run."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import threading
 import time
@@ -20,7 +19,7 @@ class Story(Record):
     body: str = ""
 
 
-app = Eventic.create_app("stories", db_url=os.environ.get("EVENTIC_DATABASE_URL", "embedded"))
+app = Eventic.create_app("stories")  # db_url=..., or EVENTIC_DATABASE_URL, when it is served
 story_q = Eventic.queue(Story._queue_name)
 
 
@@ -67,6 +66,7 @@ def show() -> None:
 
 
 if __name__ == "__main__":
+    Eventic.init(name="stories")  # a script may do with the embedded Postgres
     Eventic.launch()  # harmless: the app would launch itself
     if "serve" in sys.argv:
         uvicorn.run(app)
