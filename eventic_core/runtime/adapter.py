@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import dbos as _dbos
 from dbos import DBOS, Serializer, SetWorkflowID, SQLAlchemyDatasource
 from dbos import _core as core
+from dbos import _workflow_commands as commands
 from dbos._context import DBOSContext, EnterDBOSWorkflow, _set_local_dbos_context, get_local_dbos_context
 from dbos._dbos import _get_dbos_instance, _get_or_create_dbos_registry
 from dbos._error import DBOSWorkflowCancelledError, DBOSWorkflowConflictIDError
@@ -283,7 +284,10 @@ def run(claimed: Claimed, body: Callable[[Call], Any]) -> Any:
     attributes: Any = {"name": claimed.name, "operationType": "workflow", "queueName": claimed.status["queue_name"]}
     try:
         with EnterDBOSWorkflow(attributes, context):
-            return body(Call(claimed.payload))
+            try:
+                return body(Call(claimed.payload))
+            finally:  # of steps in the datasource, which are on record twice by now
+                commands.delete_completed_datasource_checkpoints(_get_dbos_instance(), context)
     except (DBOSWorkflowConflictIDError, DBOSWorkflowCancelledError) as error:
         raise OwnershipLost(claimed.run_id) from error
 

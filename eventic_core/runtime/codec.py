@@ -6,33 +6,44 @@ with its type, equal to what it was. Knows records by reference and the store th
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import inspect
 import math
 from base64 import b64decode, b64encode
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from enum import Enum, Flag
-from functools import lru_cache
+from enum import Enum
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from types import GetSetDescriptorType, MemberDescriptorType, NoneType
+from types import NoneType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, JsonValue, Secret, SecretBytes, SecretStr, TypeAdapter
+from pydantic import JsonValue
 from pydantic_core import from_json, to_json
 
-from eventic_core.errors import EventicError, Invalid, NotFound, NotRegistered, NotSerialisable, RemoteError
+from eventic_core.errors import EventicError, Invalid, NotRegistered, NotSerialisable
 from eventic_core.records import Properties, Record, current_store, documents, query, state
 from eventic_core.records.containers import GuardedDict, GuardedList, GuardedSet
 from eventic_core.records.record_class import find_class
 from eventic_core.records.scope import not_found
+from eventic_core.runtime.error_values import clean, is_error, read_error, text_of, write_error
 from eventic_core.runtime.type_names import find_type, type_name, unfindable
+from eventic_core.runtime.typed_values import (
+    MALFORMED,
+    Typed,
+    is_model,
+    is_named_tuple,
+    read_enum,
+    read_model,
+    read_named_tuple,
+    write_dataclass,
+    write_enum,
+    write_model,
+    write_named_tuple,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable
 
 JSONValue: TypeAlias = JsonValue
 
@@ -42,13 +53,6 @@ _MAX_LEVELS = 190
 _MAX_BITS = 14_000
 """Of an integer written in digits; the reader ends at 4300 of them."""
 _SHOWN_STEPS = 8
-_SLOTS = (MemberDescriptorType, GetSetDescriptorType)
-_NOT_KEPT = ("obj", "exceptions")
-"""Of an exception: the object an AttributeError was about, and what a group has in its args already."""
-_HEAP_TYPE = 1 << 9
-"""The flag of a class that is not built into Python (`Py_TPFLAGS_HEAPTYPE`)."""
-_MALFORMED = (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError)
-"""What decoding something that no encoder wrote may raise."""
 
 
 def encode(value: Any, what: str) -> JSONValue:
@@ -66,7 +70,7 @@ def encode(value: Any, what: str) -> JSONValue:
         NotSerialisable: JSON cannot hold it, it is a subclass that would come back as its base, or no other process
             finds its type; names the place inside the value.
     """
-    encoder = _Encoder(what)
+    encoder = Encoder(what)
     try:
         return encoder.encode(value)
     except RecursionError as error:
@@ -110,9 +114,9 @@ def encode_error(error: BaseException) -> JSONValue:
     Attributes that JSON cannot hold are dropped, such args become their `repr`.
     """
     try:
-        return _Encoder("an error").encode(error)
+        return Encoder("an error").encode(error)
     except Exception:  # noqa: BLE001 - the run's own error must be reported, whatever its attributes do
-        text = _clean(_text_of(error) or "")
+        text = clean(text_of(error) or "")
         return {"$": "error", "t": type_name(type(error)), "m": text, "v": {"args": [text], "state": {}}}
 
 
@@ -133,10 +137,15 @@ def decode_error(value: JSONValue) -> Exception:
     raise NotSerialisable(message)
 
 
-class _Encoder:
+class Encoder:
     """One call of `encode`: the way from the value to the place it is at."""
 
     __slots__ = ("_errors", "_levels", "_path", "_what")
+
+    @staticmethod
+    def decode(value: JSONValue) -> Any:
+        """Decode what was encoded, to see whether it comes back."""
+        return _decode(value)
 
     def __init__(self, what: str) -> None:
         self._what = what
@@ -171,12 +180,12 @@ class _Encoder:
 
     def text(self, value: str) -> str:
         """Check a text; one of an exception is cleaned instead."""
-        clean = value if value.isascii() and "\x00" not in value else _clean(value)
-        if clean != value and not self._errors:
+        cleaned = value if value.isascii() and "\x00" not in value else clean(value)
+        if cleaned != value and not self._errors:
             raise self.refusal(
                 "holds a NUL character or half a surrogate pair, which Postgres cannot store", "Remove it."
             )
-        return clean
+        return cleaned
 
     def enter(self, error: BaseException) -> None:
         """Note an exception whose parts are encoded next."""
@@ -198,37 +207,37 @@ class _Encoder:
 # -- plain JSON and containers
 
 
-def _same(_: _Encoder, value: Any) -> JSONValue:
+def _same(_: Encoder, value: Any) -> JSONValue:
     return cast("JSONValue", value)
 
 
-def _int(_: _Encoder, value: int) -> JSONValue:
+def _int(_: Encoder, value: int) -> JSONValue:
     return value if value.bit_length() <= _MAX_BITS else {"$": "int", "v": hex(value)}
 
 
-def _float(_: _Encoder, value: float) -> JSONValue:
+def _float(_: Encoder, value: float) -> JSONValue:
     return value if math.isfinite(value) else {"$": "float", "v": str(value)}
 
 
-def _str(encoder: _Encoder, value: str) -> JSONValue:
+def _str(encoder: Encoder, value: str) -> JSONValue:
     return encoder.text(value)
 
 
-def _list(encoder: _Encoder, value: list[Any]) -> JSONValue:
+def _list(encoder: Encoder, value: list[Any]) -> JSONValue:
     return [encoder.inner(("item", index), item) for index, item in enumerate(value)]
 
 
-def _tuple(encoder: _Encoder, value: tuple[Any, ...]) -> JSONValue:
+def _tuple(encoder: Encoder, value: tuple[Any, ...]) -> JSONValue:
     return {"$": "tuple", "v": [encoder.inner(("item", index), item, levels=2) for index, item in enumerate(value)]}
 
 
-def _set(encoder: _Encoder, value: set[Any] | frozenset[Any]) -> JSONValue:
+def _set(encoder: Encoder, value: set[Any] | frozenset[Any]) -> JSONValue:
     # Sorted, so that equal sets are equal JSON in every process.
     items = sorted((encoder.inner(("element", item), item, levels=2) for item in value), key=to_json)
     return {"$": "frozenset" if isinstance(value, frozenset) else "set", "v": items}
 
 
-def _dict(encoder: _Encoder, value: dict[Any, Any]) -> JSONValue:
+def _dict(encoder: Encoder, value: dict[Any, Any]) -> JSONValue:
     if "$" not in value and all(type(key) is str for key in value):
         return {encoder.text(key): encoder.inner(("key", key), item) for key, item in value.items()}
     pairs: list[JSONValue] = []
@@ -262,7 +271,7 @@ _TEXTS: dict[type, _Text] = {
 }
 
 
-def _text(encoder: _Encoder, value: Any) -> JSONValue:
+def _text(encoder: Encoder, value: Any) -> JSONValue:
     kind = _TEXTS[type(value)]
     return {"$": kind.tag, "v": encoder.text(kind.write(value))}
 
@@ -271,11 +280,11 @@ def _read_text(kind: _Text) -> Callable[[dict[str, Any]], Any]:
     return lambda value: kind.read(value["v"])
 
 
-def _timedelta(_: _Encoder, value: timedelta) -> JSONValue:
+def _timedelta(_: Encoder, value: timedelta) -> JSONValue:
     return {"$": "timedelta", "v": [value.days, value.seconds, value.microseconds]}
 
 
-def _moment(encoder: _Encoder, value: datetime | time) -> JSONValue:
+def _moment(encoder: Encoder, value: datetime | time) -> JSONValue:
     encoded: dict[str, JSONValue] = {"$": type(value).__name__, "v": value.isoformat()}
     zone = value.tzinfo.key if isinstance(value.tzinfo, ZoneInfo) else None
     if zone is not None:
@@ -294,7 +303,7 @@ def _read_moment(kind: type[datetime | time], value: dict[str, Any]) -> datetime
     return moment.replace(fold=value.get("fold", 0))
 
 
-def _record(encoder: _Encoder, value: Record) -> JSONValue:
+def _record(encoder: Encoder, value: Record) -> JSONValue:
     stored = state.stored_of(value)
     if stored is None:
         raise encoder.refusal(f"is a draft of {type(value).__name__}, and records go by reference", "save() it first.")
@@ -324,202 +333,18 @@ def _read_record(value: dict[str, Any]) -> Record:
     return cast("Record", record)
 
 
-# -- kinds with a type of their own
-
-
-class _Typed(NamedTuple):
-    """A kind whose values name their type; `write` gives what stands beside tag and type."""
-
-    tag: str
-    accepts: Callable[[type], bool]
-    write: Callable[[_Encoder, Any], dict[str, JSONValue]]
-    read: Callable[[Any, dict[str, Any]], Any]
-
-
-def _write_enum(_: _Encoder, value: Enum) -> dict[str, JSONValue]:
-    return {"v": value.name if value.name in type(value).__members__ else value.value}
-
-
-def _read_enum(cls: Any, value: dict[str, Any]) -> Any:
-    member = value["v"]
-    return cls(member) if issubclass(cls, Flag) and isinstance(member, int) else cls[member]
-
-
-def _is_model(cls: type) -> bool:
-    return issubclass(cls, BaseModel) and not issubclass(cls, Record)
-
-
-def _write_model(encoder: _Encoder, value: Any) -> dict[str, JSONValue]:
-    cls: Any = type(value)
-    try:
-        dump = _adapter(cls).dump_python(value, mode="json", by_alias=False, round_trip=True, warnings="error")
-    except (NameError, RuntimeError, TypeError, ValueError) as error:
-        problem = f"is a {cls.__name__} that Pydantic cannot write as JSON ({error!s:.300})"
-        raise encoder.refusal(problem, "Change its values or its fields.") from error
-    if lost := _lost(value, dump):
-        raise encoder.refusal(f"is a {cls.__name__} that holds {lost}")
-    return {"v": encoder.inner(("", None), dump)}
-
-
-def _read_model(cls: Any, value: dict[str, Any]) -> Any:
-    data = to_json(_decode(value["v"]), inf_nan_mode="constants")
-    return _adapter(cls).validate_json(data, by_alias=False, by_name=True)
-
-
-def _write_dataclass(encoder: _Encoder, value: Any) -> dict[str, JSONValue]:
-    written = _write_model(encoder, value)
-    declared = value.__dataclass_fields__.values()
-    if len(dataclasses.fields(value)) == len(declared) and all(field.init for field in declared):
-        return written
-    # The constructor takes other things than the fields: only trying tells whether it comes back.
-    with contextlib.suppress(*_MALFORMED):
-        if _read_model(type(value), written) == value:
-            return written
-    raise encoder.refusal(f"is a {type(value).__name__} whose constructor does not make it again from its fields")
-
-
-@lru_cache(maxsize=512)
-def _adapter(cls: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(cls)
-
-
-def _lost(value: Any, dump: Any) -> str | None:
-    """Say what of a model its JSON dump silently loses, and what to do."""
-    infinite = 0
-    for leaf in _leaves(value):
-        if isinstance(leaf, Record):
-            return f"the record {type(leaf).__name__}, which would come back as a draft: hold a Ref or its id"
-        if isinstance(leaf, (Secret, SecretStr, SecretBytes)):
-            return "a secret, which is written masked: hold its name in a secret store"
-        infinite += isinstance(leaf, float) and not math.isfinite(leaf)
-    if infinite > sum(isinstance(leaf, float) and not math.isfinite(leaf) for leaf in _leaves(dump)):
-        return "nan or infinity where its class declares no float: declare one"
-    return None
-
-
-def _leaves(value: Any) -> Iterator[Any]:
-    items: Iterable[Any]
-    if isinstance(value, BaseModel) and not isinstance(value, Record):
-        items = [value.__dict__[name] for name, info in type(value).__pydantic_fields__.items() if not info.exclude]
-        items += (value.__pydantic_extra__ or {}).values()
-    elif dataclasses.is_dataclass(value):
-        items = [getattr(value, field.name) for field in dataclasses.fields(value)]
-    elif isinstance(value, dict):
-        items = value.values()
-    elif isinstance(value, (list, tuple, set, frozenset)):
-        items = value
-    else:
-        yield value
-        return
-    for item in items:
-        yield from _leaves(item)
-
-
-def _is_named_tuple(cls: type) -> bool:
-    return issubclass(cls, tuple) and isinstance(getattr(cls, "_fields", None), tuple)
-
-
-def _write_named_tuple(encoder: _Encoder, value: Any) -> dict[str, JSONValue]:
-    names = type(value)._fields
-    return {"v": {n: encoder.inner(("field", n), item, levels=2) for n, item in zip(names, value, strict=True)}}
-
-
-def _read_named_tuple(cls: Any, value: dict[str, Any]) -> Any:
-    given = {name: _decode(item) for name, item in value["v"].items()}
-    if unknown := given.keys() - set(cls._fields):
-        message = f"{cls.__name__} has no field {', '.join(sorted(unknown))}"
-        raise ValueError(message)
-    return cls._make({**cls._field_defaults, **given}[name] for name in cls._fields)
-
-
-# -- exceptions
-
-
-def _is_error(cls: type) -> bool:
-    return issubclass(cls, BaseException)
-
-
-def _write_error(encoder: _Encoder, error: BaseException) -> dict[str, JSONValue]:
-    encoder.enter(error)
-    args: list[JSONValue] = []
-    for index, item in enumerate(error.args):
-        held = encoder.attempt(("argument", index), item)
-        args.append(held[0] if held else _clean(f"{item!r:.200}"))
-    attributes = {name: encoder.attempt(("attribute", name), item) for name, item in _attributes(error).items()}
-    members: dict[str, JSONValue] = {
-        "m": encoder.text(_text_of(error) or ""),
-        "v": {"args": args, "state": {encoder.text(name): held[0] for name, held in attributes.items() if held}},
-    }
-    cause = encoder.attempt(("cause", ""), error.__cause__) if error.__cause__ else None
-    encoder.leave()
-    return {**members, "cause": cause[0]} if cause else members
-
-
-def _attributes(error: BaseException) -> dict[str, Any]:
-    """Give what an exception is made of beside its args: `__dict__` with its notes, slots, and what C code keeps."""
-    slots = {
-        name: getattr(error, name, None)
-        for cls in type(error).__mro__
-        if cls is not BaseException
-        for name, member in vars(cls).items()
-        if isinstance(member, _SLOTS) and not name.startswith("__") and name not in _NOT_KEPT
-    }
-    return {name: value for name, value in slots.items() if value is not None} | error.__dict__
-
-
-def _read_error(value: dict[str, Any]) -> Exception:
-    name, text = str(value["t"]), str(value["m"])
-    try:
-        args, held = (_decode(value["v"][part]) for part in ("args", "state"))
-        error: BaseException | None = _rebuilt(find_type(name, _is_error, "error"), args, held)
-    except (NotFound, Invalid, *_MALFORMED):
-        error = None
-    if not isinstance(error, Exception) or _text_of(error) is None:
-        error = RemoteError(text, name)
-    if "cause" in value:
-        BaseException.__setattr__(error, "__cause__", _decode(value["cause"]))
-    return error
-
-
-def _rebuilt(cls: Any, args: list[Any], attributes: dict[str, Any]) -> BaseException:
-    native = cls
-    while native.__flags__ & _HEAP_TYPE:  # up to the class that C code defines, whose constructor only keeps its args
-        native = native.__base__
-    error: BaseException = native.__new__(cls, *args)
-    BaseException.__setattr__(error, "args", tuple(args))
-    for name, value in attributes.items():
-        member = inspect.getattr_static(cls, name, None)
-        if isinstance(member, _SLOTS):
-            with contextlib.suppress(AttributeError, TypeError):  # it cannot be set, and so came with the args
-                member.__set__(error, value)
-        else:
-            error.__dict__[name] = value
-    return error
-
-
-def _text_of(error: BaseException) -> str | None:
-    try:
-        return str(error)
-    except Exception:  # noqa: BLE001 - anybody's __str__
-        return None
-
-
-def _clean(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode().replace("\x00", "\\x00")
-
-
 # -- the tables
 
 
 _TYPED = (
-    _Typed("enum", lambda cls: issubclass(cls, Enum), _write_enum, _read_enum),
-    _Typed("error", _is_error, _write_error, lambda _, value: _read_error(value)),
-    _Typed("model", _is_model, _write_model, _read_model),
-    _Typed("dataclass", dataclasses.is_dataclass, _write_dataclass, _read_model),
-    _Typed("namedtuple", _is_named_tuple, _write_named_tuple, _read_named_tuple),
+    Typed("enum", lambda cls: issubclass(cls, Enum), write_enum, read_enum),
+    Typed("error", is_error, write_error, read_error),
+    Typed("model", is_model, write_model, read_model),
+    Typed("dataclass", dataclasses.is_dataclass, write_dataclass, read_model),
+    Typed("namedtuple", is_named_tuple, write_named_tuple, read_named_tuple),
 )
 
-_EXACT: dict[type, Callable[[_Encoder, Any], JSONValue]] = {
+_EXACT: dict[type, Callable[[Encoder, Any], JSONValue]] = {
     **dict.fromkeys(_TEXTS, _text),
     **dict.fromkeys((NoneType, bool), _same),
     **dict.fromkeys((dict, GuardedDict, Properties), _dict),
@@ -534,7 +359,7 @@ _EXACT: dict[type, Callable[[_Encoder, Any], JSONValue]] = {
 }
 
 
-def _by_family(encoder: _Encoder, value: Any) -> JSONValue:
+def _by_family(encoder: Encoder, value: Any) -> JSONValue:
     cls = type(value)
     if isinstance(value, Record):
         return _record(encoder, value)
@@ -548,14 +373,14 @@ def _by_family(encoder: _Encoder, value: Any) -> JSONValue:
     raise encoder.refusal(f"is a {cls.__name__}, {problem}")
 
 
-def _read_typed(kind: _Typed) -> Callable[[dict[str, Any]], Any]:
-    return lambda value: kind.read(find_type(value["t"], kind.accepts, kind.tag), value)
+def _read_typed(kind: Typed) -> Callable[[dict[str, Any]], Any]:
+    return lambda value: kind.read(find_type(value["t"], kind.accepts, kind.tag), value, _decode)
 
 
 _READERS: dict[object, Callable[[dict[str, Any]], Any]] = {
     **{kind.tag: _read_text(kind) for kind in _TEXTS.values()},
     **{kind.tag: _read_typed(kind) for kind in _TYPED},
-    "error": _read_error,
+    "error": lambda value: read_error(None, value, _decode),
     "datetime": lambda value: _read_moment(datetime, value),
     "dict": lambda value: {_decode(key): _decode(item) for key, item in value["v"]},
     "frozenset": lambda value: frozenset(_decode(value["v"])),
@@ -582,6 +407,6 @@ def _decode(value: Any) -> Any:
         return _READERS[tag](value)
     except EventicError:
         raise
-    except _MALFORMED as error:
+    except MALFORMED as error:
         message = f"A stored {tag} cannot be read: {error!r:.500}. Its type may have changed since it was written."
         raise NotSerialisable(message) from error

@@ -823,8 +823,8 @@ except NotRegistered:
 
 
 def test_the_codec_does_not_import_dbos() -> None:
-    code = "import sys, eventic_core.runtime.codec; print(sorted({'dbos', 'sqlalchemy', 'psycopg'} & set(sys.modules)))"
-    assert run("-c", code, folder=Path.cwd()) == "[]"
+    code = "import sys, eventic_core.runtime.codec; print('dbos' in sys.modules)"
+    assert run("-c", code, folder=Path.cwd()) == "False"
 
 
 # -- records
