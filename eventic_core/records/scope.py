@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from eventic_core.records.identity import Identified
     from eventic_core.records.port import Append, Store, Transaction, Work, Written
+    from eventic_core.records.stamp import Origin
 
 _MERGE_ATTEMPTS = 100
 """Each merge that fails again means another writer got through; this many in a row is not contention but a bug."""
@@ -35,6 +36,7 @@ class _Pending:
 
     record: Identified
     reason: str | None
+    origin: Origin
     delete: bool = False
     restore: bool = False
     calls: tuple[str, ...] = ()
@@ -109,11 +111,12 @@ class Scope:
         if record.id not in frame.before:
             frame.before[record.id] = (state.snapshot(record), replace(pending) if pending else None)
         if pending is None:
-            pending = self._pending[record.id] = _Pending(record, self._reason())
+            pending = self._pending[record.id] = _Pending(record, self._reason(), current_origin())
             if not record.is_stored:  # from here on an inner level may have to undo its changes
                 state.guard_containers(record)
         elif frame.reason or pending.reason is None:  # given for this change, or the first since the last flush
             pending.reason = self._reason()
+        pending.origin = current_origin()  # of the change, whoever ends the scope
         for name, value in kind.items():
             setattr(pending, name, value)
 
@@ -170,7 +173,7 @@ class Scope:
         for pending in self._pending.values():
             append = state.next_version(
                 pending.record,
-                current_origin(),
+                pending.origin,
                 reason=pending.reason,
                 delete=pending.delete,
                 restore=pending.restore,

@@ -137,6 +137,11 @@ def _tells_news(record: logging.LogRecord) -> bool:
     return f"already exists in queue: {DIRECT}" not in record.getMessage()
 
 
+def rename_executor(executor_id: str) -> None:
+    """Claim and start runs under another name from now on."""
+    GlobalParams.executor_id = executor_id
+
+
 def destroy(*, drain_seconds: float) -> None:
     """Stop DBOS, waiting for running workflows as long as said; what they were is kept for another launch."""
     DBOS.destroy(workflow_completion_timeout_sec=max(0, round(drain_seconds)))

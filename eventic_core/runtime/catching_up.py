@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("eventic")
 _BATCH = 500
+_LAST_POSITION = 2**62
 _WAIT_SECONDS = 0.5
 
 
@@ -36,7 +37,8 @@ def catch_up(store: PostgresStore, handlers: Sequence[str], stopping: threading.
     stop = stopping or threading.Event()
     try:
         until = store.feed_horizon()[1]
-        cursor = Cursor(min(int(store.handlers.since(name)) for name in handlers) - 1, 2**62)
+        since = min(int(store.handlers.since(name)) for name in handlers)
+        cursor = Cursor(since - 1, _LAST_POSITION) if since else Cursor()
         while not stop.is_set():
             settled = store.feed_horizon()[0] >= until
             cursor = _enqueue_missed(store, set(handlers), cursor, stop)

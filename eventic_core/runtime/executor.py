@@ -15,7 +15,7 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Protocol
 
-from eventic_core.errors import NotRegistered, StoreUnavailable, VersionConflict
+from eventic_core.errors import NotRegistered, RemoteError, StoreUnavailable, VersionConflict
 from eventic_core.records.blocking import on_behalf
 from eventic_core.records.methods import second_run
 from eventic_core.records.port import OwnershipLost, StaleWrite
@@ -24,7 +24,7 @@ from eventic_core.runtime import codec, functions
 from eventic_core.runtime.adapter import Claimed
 from eventic_core.runtime.calls import LATER, RUN, Call, error_text
 from eventic_core.runtime.finishing import Finish, Interrupted, run_in_transaction
-from eventic_core.runtime.handling import Handling, record_class
+from eventic_core.runtime.handling import MOST_CRASHES, Handling, record_class
 from eventic_core.runtime.outcomes import Outcomes
 from eventic_core.store.handlers import HANDLE, HANDLE_MANY
 from eventic_core.store.work import Outcome
@@ -39,10 +39,13 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("eventic")
 
-OWN = frozenset({HANDLE, HANDLE_MANY, LATER, RUN})
+HANDLERS = frozenset({HANDLE, HANDLE_MANY})
+OWN = HANDLERS | {LATER, RUN}
 """The names of the work that is ours to run."""
 UNKNOWN_SECONDS = 30.0
 """At most, until work that is unknown here is offered again: to a worker that knows it, or after a deployment."""
+UNSUSPECTED_CLAIMS = 2
+"""Claims without an outcome that any work may have: a worker died or was stopped hard. After more it is suspect."""
 _CONFLICTS = 10
 _THREADS = 256
 _MOST_AHEAD = 256
@@ -117,9 +120,11 @@ class Executor:
         self._lock = threading.Lock()
         self._idle = threading.Condition(self._lock)
         self._loads: dict[str, QueueLoad] = {}
+        self._held: dict[str, str] = {}
         self._foreign: dict[str, str] = {}
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="eventic-work")
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._suspects = threading.Lock()
         self._stopping = False
         self.outcomes = Outcomes(store)
         self.done: Callable[[str], object] = lambda _queue: None
@@ -150,6 +155,7 @@ class Executor:
                     return
                 claimed = load.waiting.popleft()
                 load.running += 1
+                self._held[claimed.run_id] = claimed.owner
             if claimed.name in OWN or _is_ours(claimed):
                 self._submit(queue, claimed)
             else:
@@ -164,8 +170,15 @@ class Executor:
                 self._loads[queue].running -= 1
                 self._loads[queue].waiting.appendleft(claimed)
 
-    def _ended(self, queue: str) -> None:
+    def held(self) -> list[tuple[str, str]]:
+        """Give what runs or waits here, as `(run id, owner)`."""
         with self._lock:
+            waiting = [(claimed.run_id, claimed.owner) for load in self._loads.values() for claimed in load.waiting]
+            return [*self._held.items(), *waiting]
+
+    def _ended(self, queue: str, run_id: str) -> None:
+        with self._lock:
+            self._held.pop(run_id, None)
             load = self._loads[queue]
             load.running -= 1
             load.blocked_until = 0.0
@@ -179,8 +192,8 @@ class Executor:
 
     def _leave_to_dbos(self, queue: str, claimed: Claimed) -> None:
         if not self._dbos.knows(claimed.name):
-            self._put_back(claimed, f"workflow {claimed.name}")
-            self._ended(queue)
+            self._park(claimed, f"workflow {claimed.name}")
+            self._ended(queue, claimed.run_id)
             return
         with self._lock:
             self._foreign[claimed.run_id] = queue
@@ -195,7 +208,7 @@ class Executor:
         with self._lock:
             queue = self._foreign.pop(run_id, None)
         if queue is not None:
-            self._ended(queue)
+            self._ended(queue, run_id)
 
     # -- our own work
 
@@ -214,10 +227,11 @@ class Executor:
                 return
         except OwnershipLost:
             _log.info("%s was taken over", claimed.run_id, extra={"action": "taken_over"})
-        except Exception:  # noqa: BLE001 - the next piece of work must run
+        except Exception as error:  # noqa: BLE001 - the next piece of work must run, and this one must not be stranded
             _log.exception("%s failed in the worker itself", claimed.run_id, extra={"action": "worker_error"})
+            self._park(claimed, f"the worker failed: {error!r:.200}")
         finally:
-            self._ended(queue)
+            self._ended(queue, claimed.run_id)
 
     def under_dbos(self, name: str, position: Callable[[], Position | None]) -> Callable[[Call], None]:
         """Make what DBOS runs for our own work when it dispatches itself: slower, and its log is not quiet about it."""
@@ -235,16 +249,30 @@ class Executor:
     def _perform(self, claimed: Claimed) -> None:
         call = Call(claimed.payload)
         try:
-            if claimed.name in (HANDLE, HANDLE_MANY):
-                Handling(self._store, claimed, call.values, self._call).run()
-            elif claimed.name == LATER:
-                self._perform_later(claimed, call)
-            elif claimed.name == RUN:
-                self._perform_function(claimed, call)
-            else:
+            if claimed.name not in OWN:
                 self._perform_workflow(claimed)
+            elif claimed.attempts <= UNSUSPECTED_CLAIMS:
+                self._perform_own(claimed, call, deaths=0)
+            else:
+                with self._suspects:  # alone among its like, so that one that kills does not drag others along
+                    begun = self._store.work.begun(claimed.run_id, claimed.owner)
+                    deaths = UNSUSPECTED_CLAIMS + begun - 1
+                    self._perform_own(claimed, call, deaths=deaths)
         except NotRegistered as error:
-            self._put_back(claimed, error.message)
+            if claimed.name in HANDLERS and not self._store.handlers.is_subscribed(call.values["handler"]):
+                self._finish(claimed, "null")  # the handler was removed: nobody wants it done
+            else:
+                self._park(claimed, error.message)
+
+    def _perform_own(self, claimed: Claimed, call: Call, *, deaths: int) -> None:
+        if claimed.name in HANDLERS:
+            Handling(self._store, claimed, call.values, self._call, deaths=deaths).run()
+        elif deaths >= MOST_CRASHES:
+            self._fail(claimed, RemoteError(f"The worker died {deaths} times over this run.", "worker"))
+        elif claimed.name == LATER:
+            self._perform_later(claimed, call)
+        else:
+            self._perform_function(claimed, call)
 
     def _perform_workflow(self, claimed: Claimed) -> None:
         known = functions.find(claimed.name)
@@ -256,7 +284,7 @@ class Executor:
         except Exception as error:  # noqa: BLE001 - the user's own: the outcome of the run
             self._fail(claimed, error)
         else:
-            self.outcomes.add(Outcome(claimed.run_id, claimed.owner, "SUCCESS", result, None))
+            self._finish(claimed, result)
 
     def _perform_later(self, claimed: Claimed, call: Call) -> None:
         values = call.values
@@ -291,7 +319,7 @@ class Executor:
                 return
             self._fail(claimed, error)
         else:
-            self.outcomes.add(Outcome(claimed.run_id, claimed.owner, "SUCCESS", result, None))
+            self._finish(claimed, result)
 
     def _in_transaction(self, claimed: Claimed, call: Call, body: Callable[[], Any], reason: str | None = None) -> None:
         finish = _Complete(self, claimed)
@@ -325,7 +353,10 @@ class Executor:
         _log.error("run %s failed", claimed.run_id, extra={"action": "run_failed"}, exc_info=error)
         self.outcomes.add(Outcome(claimed.run_id, claimed.owner, "ERROR", None, error_text(error)))
 
-    def _put_back(self, claimed: Claimed, waiting_for: str) -> None:
+    def _finish(self, claimed: Claimed, result: str) -> None:
+        self.outcomes.add(Outcome(claimed.run_id, claimed.owner, "SUCCESS", result, None))
+
+    def _park(self, claimed: Claimed, waiting_for: str) -> None:
         _log.warning("%s is put back: %s", claimed.run_id, waiting_for, extra={"action": "put_back"})
         owner, limit = claimed.owner, UNKNOWN_SECONDS
         self._store.work.park(claimed.run_id, owner, waiting_for=waiting_for, limit_seconds=limit)

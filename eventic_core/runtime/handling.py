@@ -42,7 +42,7 @@ _log = logging.getLogger("eventic")
 GROUP_RECORDS = 100
 """New records whose handlers share a transaction after a bulk creation."""
 MOST_CRASHES = 5
-"""Times a worker may die over a version before it is set aside as the one that kills it."""
+"""Times a worker may die over work before that is set aside; the last ones it runs alone among its like."""
 _CONFLICTS = 10
 
 
@@ -62,14 +62,17 @@ def record_class(class_type: str) -> type[Any]:
 class Handling:
     """The work of one claimed run: some versions of a record, or some new records, for one handler."""
 
-    def __init__(self, store: PostgresStore, claimed: Claimed, values: dict[str, Any], invoke: Invoke) -> None:
+    def __init__(
+        self, store: PostgresStore, claimed: Claimed, values: dict[str, Any], invoke: Invoke, *, deaths: int
+    ) -> None:
         self._store = store
         self._claimed = claimed
         self._values = values
         self._invoke = invoke
         self._handler = handlers.find(values["handler"])
         self._cls = record_class(values["class"])
-        self._killed_workers = claimed.attempts > MOST_CRASHES
+        self._killed_workers = deaths >= MOST_CRASHES
+        self._deaths = deaths
 
     def run(self) -> None:
         """Do the work; its outcome is stored when this returns.
@@ -124,13 +127,15 @@ class Handling:
         error: Exception | None
         if self._killed_workers:
             self._killed_workers = False
-            times = self._claimed.attempts - 1
-            error = RemoteError(f"The worker died {times} times over this version.", "worker")
+            error = self._death()
         else:
             error = self._attempt(version, progress)
         if error is None:
             return True
         return self._failed(version, progress, attempt, error, complete_anyway=complete_anyway)
+
+    def _death(self) -> RemoteError:
+        return RemoteError(f"The worker died {self._deaths} times over this version.", "worker")
 
     def _wants(self, version: StoredVersion) -> bool:
         return any(
@@ -208,7 +213,7 @@ class Handling:
 
     def _handle_group(self, rows: Sequence[StoredVersion]) -> None:
         """Handle several new records in one transaction; those that fail, and all if it is refused, by themselves."""
-        alone = [] if self._claimed.attempts <= 2 else list(rows)  # noqa: PLR2004 - died twice: find the one that kills
+        alone = list(rows) if self._deaths else []  # one of them may have killed the worker: find out which
         group = _Group(self, [row for row in rows if row not in alone])
 
         def body() -> None:
@@ -223,7 +228,7 @@ class Handling:
             if group.rows:
                 group.failed = alone
                 run_in_transaction(self._store, body, group, run_id=self._claimed.run_id, step_id=None)
-        except (VersionConflict, StaleWrite):
+        except (VersionConflict, StaleWrite, _Overtaken):
             alone = list(group.rows)
         for row in alone:
             self._drain(row.id, last_of_run=False)
@@ -232,18 +237,18 @@ class Handling:
         """Note that the handler is done with new records, in the transaction of what it wrote for them."""
         with self._store.transaction(tx) as own:
             if not self._store.progress.advance_new(self._handler.name, [row.id for row in rows], own):
-                raise StaleWrite
+                raise _Overtaken
 
     # -- a dead letter
 
     def _retry_letter(self, letter_id: UUID) -> None:
         rows = self._store.versions([(UUID(self._values["record"]), self._values["version"])])
         finish = _Letter(self, letter_id)
-        error = self._attempt(rows[0], finish)
+        error = self._death() if self._killed_workers else self._attempt(rows[0], finish)
         if error is None:
             return
         with self._store.transaction() as tx:
-            self._store.progress.settle(letter_id, before=["retried"], state="open", by=None, tx=tx)
+            self._store.progress.reopen(letter_id, error=codec.encode_error(error), tx=tx)
             self._complete(tx)
         _log.error("dead letter %s failed again", letter_id, extra={"action": "letter_failed"}, exc_info=error)
 

@@ -28,21 +28,29 @@ _LISTEN_SECONDS = 1.0
 
 
 class Presence:
-    """A thread that holds the slot; `notified` is called when another process has enqueued work."""
+    """A thread that holds the slot.
 
-    def __init__(self, store: PostgresStore, notified: Callable[[], object]) -> None:
+    Args:
+        store: Where it is.
+        notified: Called when another process has enqueued work.
+        renamed: Called with the new slot, if another process took the old one while the connection was lost.
+    """
+
+    def __init__(self, store: PostgresStore, notified: Callable[[], object], renamed: Callable[[str], object]) -> None:
         self._store = store
         self._slot = Slot(store.database)
         self._notified = notified
+        self._renamed = renamed
+        self._name = ""
         self._stopping = threading.Event()
         self._suspects: set[str] = set()
         self._thread = threading.Thread(target=self._loop, name="eventic-presence", daemon=True)
 
     def start(self) -> str:
         """Take the first free slot and begin; gives its name, the executor id."""
-        name = self._slot.take()
+        self._name = self._slot.take()
         self._thread.start()
-        return name
+        return self._name
 
     def stop(self) -> None:
         """Give the slot up."""
@@ -55,7 +63,11 @@ class Presence:
         looked_at = time.monotonic()
         while not self._stopping.is_set():
             try:
-                if self._slot.wait(_LISTEN_SECONDS) is not None:
+                notice = self._slot.wait(_LISTEN_SECONDS)
+                if self._slot.name != self._name:
+                    self._renamed(self._slot.name)
+                    self._name = self._slot.name
+                if notice is not None:
                     self._notified()
                 if time.monotonic() - looked_at > TAKE_OVER_SECONDS * random.uniform(0.8, 1.2):  # noqa: S311 - jitter
                     looked_at = time.monotonic()

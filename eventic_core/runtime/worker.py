@@ -63,7 +63,7 @@ class Worker:
         self._stopping = threading.Event()
         self.executor = Executor(store, adapter)
         self.dispatcher = Dispatcher(store, self.executor, self.served, adapter.claim)
-        self.presence = Presence(store, self.dispatcher.wake)
+        self.presence = Presence(store, self.dispatcher.wake, self._renamed)
 
     @property
     def _dispatches(self) -> bool:
@@ -93,6 +93,13 @@ class Worker:
             self._store.work.enqueued = self.dispatcher.wake
             self.dispatcher.start()
         _log.info("launched as %s", slot, extra={"action": "launched"})
+
+    def _renamed(self, slot: str) -> None:
+        """Go on under another slot: its old one is somebody else's, who would be asked in vain for what runs here."""
+        adapter.rename_executor(slot)
+        self._store.work.move(self.executor.held(), slot)
+        _log.warning("%s goes on as %s", self.slot, slot, extra={"action": "renamed"})
+        self.slot = slot
 
     def register(self, known: Function) -> None:
         """Tell DBOS of a workflow."""

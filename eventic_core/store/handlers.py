@@ -130,9 +130,16 @@ class HandlerList:
             self._by_class[class_type] = known
         return known
 
+    def is_subscribed(self, handler: str) -> bool:
+        """Tell whether a handler has a subscription, by the list as it is now."""
+        self.refresh()
+        return any(entry.subscription.handler == handler for entry in self.all)
+
     def since(self, handler: str) -> str:
         """Give the transaction id from which on versions concern a handler."""
-        return min((entry.since_xid for entry in self.all if entry.subscription.handler == handler), key=int)
+        return min(
+            (entry.since_xid for entry in self.all if entry.subscription.handler == handler), key=int, default="0"
+        )
 
     def follow_ups(self, versions: Iterable[Append]) -> list[Work]:
         """Make the work that versions about to be written cause."""

@@ -30,6 +30,7 @@ _ATTEMPTED = statement("attempted")
 _SET_ASIDE = statement("set_aside")
 _DEAD_LETTERS = statement("dead_letters")
 _SETTLE = statement("settle")
+_REOPEN = statement("reopen")
 
 BATCH_VERSIONS = 20
 
@@ -127,6 +128,10 @@ class Progress:
             _DEAD_LETTERS, (["open", "retried", "done", "discarded"], None, None, letter_id, letter_id, 1)
         )
         return DeadLetter._make(rows[0]) if rows else None
+
+    def reopen(self, letter_id: UUID, *, error: Any, tx: PostgresTransaction) -> None:
+        """Note that another attempt at a dead letter failed."""
+        tx.fetch(_REOPEN, (to_json(error).decode(), letter_id))
 
     def settle(
         self,

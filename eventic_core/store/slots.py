@@ -45,10 +45,14 @@ class Slot:
 
     def _take(self) -> str:
         connection = self._connect()
+        self.name = self._first_free(connection)
+        self._connection = connection
+        return self.name
+
+    def _first_free(self, connection: psycopg.Connection[Any]) -> str:
         for number in range(_MOST_SLOTS):
             if self._try(connection, number):
-                self._connection, self.name = connection, f"worker-{number}"
-                return self.name
+                return f"worker-{number}"
         connection.close()
         message = f"All {_MOST_SLOTS} slots for processes are taken."
         raise Conflict(message)
@@ -56,15 +60,18 @@ class Slot:
     def wait(self, seconds: float) -> str | None:
         """Wait for a notification; gives its payload, `None` when none came, or "" after the connection was lost.
 
-        A lost connection is replaced. Somebody else may have taken the runs over meanwhile: owner checks find that out.
+        A lost connection is replaced. If another process has the slot by then, the next free one is taken, and `name`
+        is another. Somebody may have taken the runs over meanwhile: owner checks find that out.
 
         Raises:
             StoreUnavailable: Postgres does not answer.
         """
         try:
             if self._connection is None or self._connection.closed:
-                self._connection = self._connect()
-                self._try(self._connection, _number(self.name))
+                connection = self._connect()
+                if not self._try(connection, _number(self.name)):
+                    self.name = self._first_free(connection)
+                self._connection = connection
                 return ""
             for notice in self._connection.notifies(timeout=seconds, stop_after=1):
                 return notice.payload

@@ -43,6 +43,8 @@ _COMPLETE = statement("complete")
 _COMPLETE_MANY = statement("complete_many")
 _PUT_BACK = statement("put_back")
 _PARK = statement("park")
+_MOVE = statement("move")
+_SUSPECT = statement("suspect")
 _READY = statement("ready")
 _ENSURE_QUEUE = statement("ensure_queue")
 _RESULT = statement("result")
@@ -251,6 +253,23 @@ class WorkTable:
         if runs:
             ids, owners = map(list, zip(*runs, strict=True))
             self.database.fetch(_PUT_BACK, (ids, owners, int(delay_seconds * 1000), 0 if counted else 1))
+
+    def move(self, runs: Sequence[tuple[str, str]], executor: str) -> None:
+        """Note that runs, as `(run id, owner)`, are another executor's by name; they stay this process's."""
+        if runs:
+            ids, owners = map(list, zip(*runs, strict=True))
+            self.database.fetch(_MOVE, (executor, ids, owners))
+
+    def begun(self, run_id: str, owner: str) -> int:
+        """Count how often suspect work began, this time included; gives the count.
+
+        Raises:
+            OwnershipLost: It is not this execution's any more.
+        """
+        rows = self.database.fetch(_SUSPECT, (run_id, owner))
+        if not rows:
+            raise OwnershipLost(run_id)
+        return int(rows[0][0])
 
     def park(self, run_id: str, owner: str, *, waiting_for: str, limit_seconds: float) -> None:
         """Give claimed work back that nobody here knows; offered again after a while, each time twice as long."""
