@@ -1,4 +1,4 @@
-"""What the benchmarks share: a Postgres of their own, measuring side by side, and the report."""
+"""What the benchmarks share: a Postgres of their own, processes beside, measuring side by side, and the report."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import argparse
 import contextlib
 import itertools
 import json
+import math
 import os
 import shutil
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -29,11 +32,16 @@ if TYPE_CHECKING:
     from typing import Any
 
 STOP_SECONDS = 15.0
+READY = "ready"
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A row of the report. The ratio is ours over the floor, or with `more_is_better` the other way round."""
+    """A row of the report.
+
+    The ratio is ours over the floor's, but of times with `more_is_better` how many times faster; the bar is on the
+    ratio, or with `absolute` on ours.
+    """
 
     row: str
     ours: float
@@ -42,35 +50,41 @@ class Result:
     unit: str = "us"
     note: str = ""
     more_is_better: bool = False
+    absolute: bool = False
 
     @property
     def ratio(self) -> float:
         """How the row compares, as its bar states it."""
-        return self.floor / self.ours if self.more_is_better else self.ours / self.floor
+        faster = self.more_is_better and self.unit != "/s"
+        over, under = (self.floor, self.ours) if faster else (self.ours, self.floor)
+        return over / under if under else math.inf
 
     @property
     def verdict(self) -> str:
         """Whether the bar is met."""
-        met = self.ratio >= self.bar if self.more_is_better else self.ratio <= self.bar
+        measured = self.ours if self.absolute else self.ratio
+        met = measured >= self.bar if self.more_is_better else measured <= self.bar
         return "met" if met else "MISSED"
 
 
 class Server:
     """A Postgres to measure on: makes databases and connects to them."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, log: Path | None = None) -> None:
         self.url = libpq_url(url)
+        self.log = log
 
     @contextlib.contextmanager
-    def database(self) -> Iterator[str]:
-        """Give the URL of a new database with the tables, dropped afterwards."""
+    def database(self, *, with_tables: bool = True) -> Iterator[str]:
+        """Give the URL of a new database, with the tables if not told otherwise, dropped afterwards."""
         name = f"bench_{uuid4().hex[:12]}"
         with self.connect(self.url) as connection:
             connection.execute(f"create database {name}")
         url = urlunsplit(urlsplit(self.url)._replace(path=f"/{name}"))
         try:
-            with eventic(url):
-                pass
+            if with_tables:
+                with eventic(url):
+                    pass
             yield url
         finally:
             with self.connect(self.url) as connection:
@@ -105,7 +119,7 @@ def server(url: str | None) -> Iterator[Server]:
     pid_file = embedded.data_dir / "postmaster.pid"
     try:
         _pin(int(pid_file.read_text().split()[0]))
-        yield Server(embedded.url)
+        yield Server(embedded.url, log=embedded.data_dir.parent / "log")
     finally:
         embedded.release()
         deadline = time.monotonic() + STOP_SECONDS
@@ -127,6 +141,34 @@ def _pin(postmaster: int | None) -> None:
         for process in (psutil.Process(postmaster), *psutil.Process(postmaster).children()):
             with contextlib.suppress(ProcessLookupError):  # a worker that has done its work
                 os.sched_setaffinity(process.pid, {cores[1]})
+
+
+@contextlib.contextmanager
+def beside(*command: str) -> Iterator[psutil.Process]:
+    """Run a Python script in a process beside ours, on our core, from when it says it is ready until the block ends."""
+    process = subprocess.Popen(
+        [sys.executable, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        if process.stdout.readline().strip() != READY:
+            raise RuntimeError(f"{' '.join(command)} did not become ready")
+        yield psutil.Process(process.pid)
+    finally:
+        process.stdin.close()
+        try:
+            process.wait(STOP_SECONDS)
+        finally:
+            process.kill()
+            process.wait()
+            process.stdout.close()
+
+
+def wait_to_be_stopped() -> None:
+    """Say that this process, one beside a benchmark, is ready; returns when the benchmark is done with it."""
+    print(READY, flush=True)
+    sys.stdin.read()
 
 
 def side_by_side(
@@ -174,7 +216,7 @@ def arguments(description: str, rows: Sequence[str]) -> argparse.Namespace:
 def report(results: Iterator[Result], *, as_json: bool) -> None:
     """Print each result as soon as it is there."""
     if not as_json:
-        print(f"{'row':<16}{'ours':>12}{'floor':>12} {'unit':<8}{'ratio':>7}{'bar':>7}  verdict", flush=True)
+        print(f"{'row':<18}{'ours':>12}{'floor':>12} {'unit':<8}{'ratio':>7}{'bar':>7}  verdict", flush=True)
     for result in results:
         numbers = {"ours": round(result.ours, 2), "floor": round(result.floor, 2), "ratio": round(result.ratio, 3)}
         if as_json:
@@ -183,4 +225,4 @@ def report(results: Iterator[Result], *, as_json: bool) -> None:
             sign = ">=" if result.more_is_better else "<="
             bar = f"{sign}{result.bar:g}"
             values = f"{result.ours:>12,.1f}{result.floor:>12,.1f} {result.unit:<8}{result.ratio:>6.2f}x{bar:>7}"
-            print(f"{result.row:<16}{values}  {result.verdict:<6}  {result.note}".rstrip(), flush=True)
+            print(f"{result.row:<18}{values}  {result.verdict:<6}  {result.note}".rstrip(), flush=True)

@@ -19,6 +19,7 @@ from eventic_core.records.filters import Selection
 from eventic_core.records.ids import new_id
 from eventic_core.records.record_class import family
 from eventic_core.store import queries
+from eventic_core.store.postgres import _APPEND_ONE, _CREATE_ONE
 from eventic_core.store.sql import COLUMNS, statement
 
 if TYPE_CHECKING:
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 
     import psycopg
 
-CREATE_ONE = statement("create_one")
-APPEND_ONE = statement("append_one")
+CREATE_ONE = _CREATE_ONE[False, False]
+APPEND_ONE = _APPEND_ONE[False, False]
 HEAD = statement("head", columns=COLUMNS)
 VERSION = statement("version", columns=COLUMNS)
 HISTORY = statement("history", columns=COLUMNS)
@@ -70,6 +71,22 @@ class Bench:
         self.url = url
         self.bare = bare
         self.quick = quick
+        self.generation = bare.execute("select generation from eventic.handlers_generation").fetchall()[0][0]
+
+    def create(self, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        """Send version 0 of a record."""
+        return self._written(CREATE_ONE, (self.generation, *values))
+
+    def append(self, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        """Send the next version of a record."""
+        record_id, version = values[1:3]
+        return self._written(APPEND_ONE, (record_id, version, self.generation, *values))
+
+    def _written(self, sql: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        rows = self.bare.execute(sql, values).fetchall()
+        if not rows:
+            raise RuntimeError("the floor wrote nothing: it would be quick for the wrong reason")
+        return rows
 
     def rounds(self, many: int) -> int:
         """Give so many, or fewer if it has to be quick."""
@@ -82,16 +99,14 @@ def document(**values: Any) -> str:
 
 def parameters(record_id: UUID, version: int, data: str, reason: str | None = None) -> tuple[Any, ...]:
     """Give what the insert of a version takes, in its order."""
-    return (new_id(), record_id, version, "Todo", data, False, 1, None, reason, None, None, None)
+    return (new_id(), record_id, version, "Todo", data, False, 1, None, reason, None, None, None, None)
 
 
 def with_versions(bench: Bench, count: int) -> Todo:
     """Make a record of so many versions."""
     item = Todo(text="Learn")
     for number in range(1, count):
-        bench.bare.execute(
-            APPEND_ONE, (item.id, number, *parameters(item.id, number, document(text=f"Learn {number}", done=True)))
-        )
+        bench.append(parameters(item.id, number, document(text=f"Learn {number}", done=True)))
     return Todo.hydrate(item.id)
 
 
@@ -100,7 +115,7 @@ def create(bench: Bench) -> measure.Result:
     sent = [parameters(new_id(), 0, document(text=f"Learn {number}")) for number in range(rounds + 20)]
     ours, floor = measure.side_by_side(
         lambda number: Todo(text=f"Learn {number}"),
-        lambda number: bench.bare.execute(CREATE_ONE, sent[number]).fetchall(),
+        lambda number: bench.create(sent[number]),
         rounds=rounds,
     )
     return measure.Result("create", ours, floor, 1.25)
@@ -113,14 +128,12 @@ def change(bench: Bench) -> measure.Result:
     sent = []
     for number in range(rounds + 20):
         key = (others[number % RECORDS], number // RECORDS + 1)
-        sent.append((*key, *parameters(*key, document(text=f"Learn {number}"))))
+        sent.append(parameters(*key, document(text=f"Learn {number}")))
 
     def assign(number: int) -> None:
         items[number % RECORDS].text = f"Learn {number}"
 
-    ours, floor = measure.side_by_side(
-        assign, lambda number: bench.bare.execute(APPEND_ONE, sent[number]).fetchall(), rounds=rounds
-    )
+    ours, floor = measure.side_by_side(assign, lambda number: bench.append(sent[number]), rounds=rounds)
     return measure.Result("change", ours, floor, 1.25)
 
 
@@ -200,21 +213,24 @@ def counter(bench: Bench) -> measure.Result:
             times["ours"].append(in_threads([todo.raise_priority for todo in objects], each))
             check_count(item.id, each)
             item = Todo(text="floor")
-            calls = [functools.partial(raise_priority_bare, connection, item.id) for connection in connections]
+            calls = [
+                functools.partial(raise_priority_bare, connection, item.id, bench.generation)
+                for connection in connections
+            ]
             times["floor"].append(in_threads(calls, each))
             check_count(item.id, each)
     ours, floor = (statistics.median(times[side]) / (THREADS * each) for side in ("ours", "floor"))
     return measure.Result("counter", ours, floor, 1.2, unit="us/each", note=f"{THREADS} threads, nothing lost")
 
 
-def raise_priority_bare(connection: psycopg.Connection[Any], record_id: UUID) -> None:
+def raise_priority_bare(connection: psycopg.Connection[Any], record_id: UUID, generation: int) -> None:
     """Select, compare and swap, again until it went through."""
     for _ in range(RETRIES):
         row = connection.execute(HEAD, (record_id,)).fetchall()[0]
         values, version = json.loads(row[3]), row[1] + 1
         values["priority"] += 1
         sent = parameters(record_id, version, json.dumps(values), "raise_priority")
-        if connection.execute(APPEND_ONE, (record_id, version, *sent)).fetchall():
+        if connection.execute(APPEND_ONE, (record_id, version, generation, *sent)).fetchall():
             return
 
 

@@ -228,9 +228,15 @@ class Scope:
             frame.work_before = 0
 
     def _remember(self, pending: _Pending) -> None:
+        key = pending.record.id
+        found: tuple[state.Snapshot, _Pending | None] | None = None
+        for frame in reversed(self._frames):
+            found = frame.before.get(key, found)
+            if found is not None:  # what an inner level found is what an outer one, which has not seen it, would have
+                frame.before[key] = found
         for frame in self._frames:
-            if pending.record.id not in frame.before:
-                frame.before[pending.record.id] = (state.snapshot(pending.record), replace(pending))
+            if key not in frame.before:
+                frame.before[key] = (state.snapshot(pending.record), replace(pending))
 
     # -- nesting and the end
 

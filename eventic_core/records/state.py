@@ -165,6 +165,12 @@ def restore(snapshot: Snapshot) -> None:
         guard_containers(record)
 
 
+def become(record: Identified, row: StoredVersion) -> None:
+    """Make the object a stored version, whatever it was."""
+    restore(snapshot(from_row(type(record), row))._replace(record=record))
+    _set(record, "_id", row.id)
+
+
 def shadow(record: R) -> R:
     """Give a draft with the same values, to validate a change on before it is swapped in."""
     cls = type(record)

@@ -23,9 +23,9 @@ from dbos._utils import GlobalParams, generate_uuid
 
 from eventic_core.records.port import AlreadyDone, OwnershipLost, using_store
 from eventic_core.runtime import codec
-from eventic_core.runtime.calls import Call, error_text
+from eventic_core.runtime.calls import Call, error_text, nondeterminism
 from eventic_core.settings import libpq_url
-from eventic_core.store.work import DIRECT, SERIALIZATION
+from eventic_core.store.work import APPLICATION, DIRECT, SERIALIZATION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -51,10 +51,9 @@ class JsonSerializer(Serializer):
         """Give JSON text; raises `NotSerialisable`."""
         if isinstance(data, Encoded):
             return data.text
-        if isinstance(data, dict) and data.keys() == {"args", "kwargs"}:
-            args = data["args"]
-            if len(args) == 1 and isinstance(args[0], Call):
-                return args[0].payload
+        match data:
+            case {"args": (Call() as call,), "kwargs": _}:
+                return call.payload
         return error_text(data) if isinstance(data, BaseException) else codec.dumps(data, "what the run gives")
 
     def deserialize(self, serialized_data: str) -> Any:
@@ -116,7 +115,7 @@ def launch(settings: Settings, url: str, *, executor_id: str, own_dispatch: bool
     logging.getLogger("dbos").addFilter(_tells_news)
     DBOS(
         config={
-            "name": settings.name,
+            "name": APPLICATION,
             "system_database_url": libpq_url(url),
             "application_version": settings.app_version,
             "executor_id": executor_id,
@@ -184,13 +183,25 @@ def register_workflow(name: str, entry: Callable[..., Any], *, max_attempts: int
 def run_step(name: str, options: dict[str, Any], function: Callable[[], Any]) -> Any:
     """Run a function as the next step of the run; it must be called in the body of one."""
     chosen: Any = {"name": name, **options}
-    return DBOS.run_step(chosen, function)
+    with _determinism():
+        return DBOS.run_step(chosen, function)
 
 
 async def run_step_async(name: str, options: dict[str, Any], function: Callable[[], Any]) -> Any:
     """Run an async function as the next step of the run."""
     chosen: Any = {"name": name, **options}
-    return await DBOS.run_step_async(chosen, function)
+    with _determinism():
+        return await DBOS.run_step_async(chosen, function)
+
+
+@contextmanager
+def _determinism() -> Iterator[None]:
+    """Turn DBOS's error for a repeated run that does another step into ours."""
+    try:
+        yield
+    except _dbos.error.DBOSUnexpectedStepError as error:
+        run, step, now, before = error.inputs
+        raise nondeterminism(run, step, f"did {before!r}", f"does {now!r}") from error
 
 
 def position() -> Position | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic_core import from_json, to_json
 
-from eventic_core.errors import Invalid
+from eventic_core.errors import Invalid, Nondeterminism
 from eventic_core.records.stamp import current_origin
 from eventic_core.runtime import codec
 from eventic_core.store.handlers import call_payload
@@ -102,3 +102,12 @@ def check_arguments(function: Callable[..., Any], name: str, args: tuple[Any, ..
     except TypeError as error:
         message = f"{name}() cannot be called like that: {error}. Nothing was enqueued."
         raise Invalid(message) from None
+
+
+def nondeterminism(run_id: str, step: int, before: str, now: str) -> Nondeterminism:
+    """Make the error for a repeated run that takes another path."""
+    return Nondeterminism(
+        f"Run {run_id} is repeated, and its step {step} {before} the first time but {now} now. What a workflow's body "
+        "does must depend only on its arguments and on what its steps return: move the clock, random numbers and calls "
+        "to the outside into steps. After a change of the code, let old runs end first or give it a new app_version."
+    )

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from eventic_core.records.port import AlreadyDone, Written
 from eventic_core.runtime import adapter, codec
+from eventic_core.runtime.calls import nondeterminism
 from eventic_core.runtime.finishing import Finish, Interrupted, interruptions
-from eventic_core.runtime.journal import Numbers, nondeterminism, patiently, replayed
+from eventic_core.runtime.journal import Numbers, patiently, replayed
 from eventic_core.store.transaction import PostgresTransaction
 
 if TYPE_CHECKING:

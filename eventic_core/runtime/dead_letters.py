@@ -206,7 +206,7 @@ def _work_table(store: PostgresStore) -> WorkTable:
     if process().is_launched:
         return store.work
     newest: Any = None
-    table = WorkTable(store.database, store.work.application._replace(version=newest))
+    table = WorkTable(store.database, newest)
     table.serves, table.enqueued = store.work.serves, store.work.enqueued
     return table
 

@@ -207,8 +207,8 @@ class Executor:
         """Take note that the body of a workflow has ended; of one that was not claimed here, nothing."""
         with self._lock:
             queue = self._foreign.pop(run_id, None)
-        if queue is not None:
-            self._ended(queue, run_id)
+        if queue is not None:  # in DBOS's event loop for an async one, where nothing may be started
+            self._threads.submit(self._ended, queue, run_id)
 
     # -- our own work
 

@@ -18,6 +18,7 @@ from eventic_core.records.ids import ids_from
 from eventic_core.records.port import using_store
 from eventic_core.records.scope import edit_scope, in_scope
 from eventic_core.records.stamp import acting, running
+from eventic_core.runtime.borrowed import Borrowed
 from eventic_core.runtime.calls import Call
 from eventic_core.runtime.finishing import Finish, run_in_transaction, run_in_transaction_async
 from eventic_core.runtime.recorder import RecordingStore, StepStore
@@ -360,15 +361,17 @@ def _sync_transaction(known: Function) -> Callable[..., Any]:
             with edit_scope(default_reason=function.__name__, call=f"{known.name}()", instead="an async function"):
                 return function(*args, **kwargs)
 
-        def attempt(finish: Finish, number: int) -> Any:
-            def body() -> Any:
-                with edit_scope(default_reason=function.__name__):
-                    return function(*args, **kwargs)
+        borrowed = Borrowed((*args, *kwargs.values()))
 
+        def body() -> Any:
+            with edit_scope(default_reason=function.__name__):
+                return borrowed.note(function(*args, **kwargs))
+
+        def attempt(finish: Finish, number: int) -> Any:
             with outside_journal():
                 return run_in_transaction(journal.store, body, finish, run_id=journal.run_id, step_id=number)
 
-        return journal.transaction(known.name, attempt)
+        return borrowed.take(journal.store, journal.transaction(known.name, attempt))
 
     return call
 
@@ -385,17 +388,20 @@ def _async_transaction(known: Function) -> Callable[..., Any]:
         import asyncio
 
         loop = asyncio.get_running_loop()
+        borrowed = Borrowed((*args, *kwargs.values()))
 
         async def body() -> Any:
             async with edit_scope(default_reason=function.__name__):
-                return await function(*args, **kwargs)
+                return await in_thread(borrowed.note, await function(*args, **kwargs))
 
         def attempt(finish: Finish, number: int) -> Any:
             with outside_journal():
                 unit = run_in_transaction_async(journal.store, body, finish, run_id=journal.run_id, step_id=number)
                 return asyncio.run_coroutine_threadsafe(unit, loop).result()
 
-        return await in_thread(journal.transaction, known.name, attempt)
+        outcome = await in_thread(journal.transaction, known.name, attempt)
+        with reserving(None):
+            return await in_thread(borrowed.take, journal.store, outcome)
 
     return call
 

@@ -15,7 +15,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from uuid import UUID
 
-from eventic_core.errors import EventicError, Nondeterminism, StoreUnavailable
+from eventic_core.errors import EventicError, Invalid, StoreUnavailable
 from eventic_core.records.port import (
     AlreadyDone,
     Append,
@@ -26,7 +26,7 @@ from eventic_core.records.port import (
     using_store,
 )
 from eventic_core.runtime import codec
-from eventic_core.runtime.calls import error_text
+from eventic_core.runtime.calls import error_text, nondeterminism
 from eventic_core.runtime.finishing import Finish, Interrupted
 
 if TYPE_CHECKING:
@@ -159,7 +159,11 @@ class StatementJournal(Numbers):
         if done is not None:
             pairs = [(record, version) for record, version in self._checked(step, name, done)]
             return patiently(lambda: self.store.versions(pairs))
-        rows = list(patiently(read))
+        try:
+            rows = list(patiently(read))
+        except Invalid as error:
+            self._note(step, name, error=error)
+            raise
         self._note(step, name, [[row.id, row.version] for row in rows])
         return rows
 
@@ -295,15 +299,6 @@ def _as_append(row: StoredVersion) -> Append:
         keys=(),
         version_id=stamp.version_id,
         calls=stamp.calls,
-    )
-
-
-def nondeterminism(run_id: str, step: int, before: str, now: str) -> Nondeterminism:
-    """Make the error for a repeated run that takes another path."""
-    return Nondeterminism(
-        f"Run {run_id} is repeated, and its step {step} {before} the first time but {now} now. What a workflow's body "
-        "does must depend only on its arguments and on what its steps return: move the clock, random numbers and calls "
-        "to the outside into steps. After a change of the code, let old runs end first or give it a new app_version."
     )
 
 

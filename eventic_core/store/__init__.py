@@ -12,7 +12,6 @@ from eventic_core.settings import EMBEDDED
 from eventic_core.store import migrate
 from eventic_core.store.engine import Database, check_version, create_engine
 from eventic_core.store.postgres import PostgresStore
-from eventic_core.store.work import Application
 
 if TYPE_CHECKING:
     from eventic_core.settings import Settings
@@ -70,8 +69,7 @@ def connect(settings: Settings, url: str) -> PostgresStore:
 
     try:
         database.persist(prepare)
-        application = Application(settings.name, settings.app_version)
-        store = PostgresStore(database, application, max_record_bytes=settings.max_record_bytes)
+        store = PostgresStore(database, settings.app_version, max_record_bytes=settings.max_record_bytes)
         store.handlers.refresh()
         check_evolution(store)
         if store.is_feed_ahead():

@@ -22,7 +22,7 @@ from eventic_core.store.progress import Progress
 from eventic_core.store.slots import Slot
 from eventic_core.store.sql import COLUMNS, statement
 from eventic_core.store.transaction import PostgresTransaction
-from eventic_core.store.work import CHECKPOINT, GATE, GATED, WORK, Application, WorkTable
+from eventic_core.store.work import CHECKPOINT, GATE, GATED, WORK, WorkTable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -78,10 +78,10 @@ _STREAM_ROWS = 1000
 class PostgresStore:
     """Keeps versions in `eventic.records`; see the port for the contract of each call."""
 
-    def __init__(self, database: Database, application: Application, *, max_record_bytes: int) -> None:
+    def __init__(self, database: Database, app_version: str, *, max_record_bytes: int) -> None:
         self.database = database
         self.max_record_bytes = max_record_bytes
-        self.work = WorkTable(database, application)
+        self.work = WorkTable(database, app_version)
         self.handlers = HandlerList(database, self.work)
         self.progress = Progress(database)
         self._noted: set[tuple[str, int]] = set()

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from eventic_core.store.transaction import PostgresTransaction
 
 CHANNEL = "eventic_work"
+APPLICATION = "eventic"
+"""To DBOS. It keeps the versions and the work of its applications apart; for us a database is one system."""
 DIRECT = "eventic_direct"
 """The queue of runs that were called, not enqueued, when somebody has to take them over: every process serves it."""
 SERIALIZATION = "eventic_json"
@@ -63,13 +65,6 @@ _ENQUEUE = {
 }
 
 
-class Application(NamedTuple):
-    """Who this process is: work stays with workers of its version. Its name is for people; a database is the system."""
-
-    name: str
-    version: str
-
-
 class QueueRow(NamedTuple):
     """A queue as DBOS's table holds it.
 
@@ -103,11 +98,16 @@ def lane_of(key: UUID | str) -> str:
 
 
 class WorkTable:
-    """The work of all processes on one database."""
+    """The work of all processes on one database.
 
-    def __init__(self, database: Database, application: Application) -> None:
+    Args:
+        database: Where it is.
+        app_version: Of this process; work stays with workers of the version it was enqueued in.
+    """
+
+    def __init__(self, database: Database, app_version: str) -> None:
         self.database = database
-        self.application = application
+        self.app_version = app_version
         self.serves: Callable[[str], bool] = lambda _queue: False
         self.enqueued: Callable[[set[str]], object] = lambda _queues: None
         self._known_queues: set[str] = set()
@@ -125,13 +125,13 @@ class WorkTable:
             [item.lane for item in work],
             [int(item.delay_seconds * 1000) for item in work],
             notify,
-            self.application.version,
+            self.app_version,
         )
 
     def checkpoint_parameters(self, checkpoint: Checkpoint) -> tuple[Any, ...]:
         """Give the parameters of `part_checkpoint`."""
         run, _owner, step, name, output, started_ms = checkpoint
-        return run, step, name, output, started_ms, self.application.name
+        return run, step, name, output, started_ms, APPLICATION
 
     @staticmethod
     def gate_parameters(checkpoint: Checkpoint) -> tuple[Any, ...]:
@@ -185,7 +185,7 @@ class WorkTable:
     def note_error(self, checkpoint: Checkpoint, error: str) -> None:
         """Record that a step failed; raises what `enqueue` does."""
         run, _owner, step, name, _output, started_ms = checkpoint
-        row = (run, step, name, error, started_ms, self.application.name)
+        row = (run, step, name, error, started_ms, APPLICATION)
         if not self.database.fetch(_STEP_ERROR, (*self.gate_parameters(checkpoint), *row)):
             raise self.refusal(checkpoint)
 
@@ -289,11 +289,11 @@ class WorkTable:
 
     def executors(self) -> list[str]:
         """Name the executors with unfinished work of this application version."""
-        return [name for (name,) in self.database.run(_EXECUTORS, (self.application.version,))]
+        return [name for (name,) in self.database.run(_EXECUTORS, (self.app_version,))]
 
     def take_over(self, executors: Sequence[str]) -> list[str]:
         """Make the unfinished work of dead executors ready again; gives the ids of the runs."""
-        parameters = (DIRECT, list(executors), self.application.version)
+        parameters = (DIRECT, list(executors), self.app_version)
         try:
             return [run for (run,) in self.database.run(_TAKE_OVER, parameters)]
         except (pg.UndefinedTable, pg.InvalidSchemaName) as error:

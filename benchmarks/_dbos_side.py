@@ -1,0 +1,104 @@
+"""DBOS by itself, the floor of what the runtime costs: trivial workflows on queues, nothing of ours imported.
+
+Run as a script it is a worker on queues `floor-0`, `floor-1` and so on, until its standard input ends.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+from dbos import DBOS, DBOSClient
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from dbos import DBOSConfig
+
+VERSION = "1"
+"""Stated, as everybody does who enqueues from elsewhere: else each claim looks the latest one up."""
+QUEUE = "floor-0"
+
+
+@DBOS.workflow()
+def trivial(number: int) -> int:
+    """Do nothing, durably."""
+    return number
+
+
+def queue_name(number: int) -> str:
+    """Name a queue."""
+    return f"floor-{number}"
+
+
+def config(url: str) -> DBOSConfig:
+    """Give DBOS's defaults, less the ping that precedes each transaction: its own retries make up for it."""
+    return {
+        "name": "benchmarks",
+        "system_database_url": url,
+        "application_version": VERSION,
+        "db_engine_kwargs": {"pool_pre_ping": False},
+        "log_level": "ERROR",
+    }
+
+
+@contextlib.contextmanager
+def enqueueing(url: str) -> Iterator[None]:
+    """Launch DBOS in this process to enqueue only: it listens to no queue."""
+    DBOS(config=config(url))
+    DBOS.listen_queues([])
+    DBOS.launch()
+    try:
+        DBOS.register_queue(QUEUE)
+        yield
+    finally:
+        DBOS.destroy()
+
+
+@contextlib.contextmanager
+def client(url: str) -> Iterator[Callable[[int], None]]:
+    """Give what enqueues so many in one transaction of DBOS's client."""
+    engine = sa.create_engine(sa.make_url(url).set(drivername="postgresql+psycopg"))
+    dbos = DBOSClient(system_database_engine=engine)
+
+    def send(count: int) -> None:
+        with engine.begin() as connection:
+            for number in range(count):
+                dbos.enqueue_in_transaction(
+                    connection,
+                    {"queue_name": QUEUE, "workflow_name": "trivial", "app_version": VERSION},
+                    number,
+                )
+
+    try:
+        yield send
+    finally:
+        dbos.destroy()
+        engine.dispose()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("url")
+    parser.add_argument("--queues", type=int, default=1)
+    parser.add_argument("--concurrency", type=int, default=100, help="of a queue in this worker")
+    parser.add_argument("--interval-seconds", type=float, default=0.05, help="between polls of a queue")
+    wanted = parser.parse_args()
+    DBOS(config=config(wanted.url))
+    DBOS.launch()
+    for number in range(wanted.queues):
+        DBOS.register_queue(
+            queue_name(number),
+            worker_concurrency=wanted.concurrency,
+            polling_interval_sec=wanted.interval_seconds,
+        )
+    print("ready", flush=True)
+    sys.stdin.read()
+    DBOS.destroy()
+
+
+if __name__ == "__main__":
+    main()
