@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from eventic_core.runtime.adapter import Claimed
-    from eventic_core.runtime.executor import Executor, QueueLoad
+    from eventic_core.runtime.executor import Executor
     from eventic_core.store import PostgresStore
     from eventic_core.store.work import QueueRow
 
@@ -45,6 +45,7 @@ class Dispatcher:
         self._claim = claim
         self._wake = threading.Event()
         self._hinted: set[str] = set()
+        self._lock = threading.Lock()
         self._stopping = False
         self._busy_until = 0.0
         self._thread = threading.Thread(target=self._loop, name="eventic-dispatcher", daemon=True)
@@ -56,7 +57,8 @@ class Dispatcher:
 
     def wake(self, queues: Iterable[str] = ()) -> None:
         """Look for work now; in these queues there is some, so nobody needs to ask."""
-        self._hinted.update(queues)
+        with self._lock:
+            self._hinted.update(queues)
         self._wake.set()
 
     def stop(self) -> None:
@@ -89,24 +91,27 @@ class Dispatcher:
     def _poll(self) -> bool:
         """Claim what there is room for; tells whether there may be more."""
         now = time.monotonic()
-        rows = {row.name: row for row in self._queues()}
-        loads = {name: load for name, row in rows.items() if _has_room(load := self._executor.load(row), now)}
+        with self._lock:
+            hinted, self._hinted = self._hinted, set()
+        every = [self._executor.load(row) for row in self._queues()]
+        # A claim that found nothing is not repeated for a while, but there is something new where somebody hints at it.
+        loads = {
+            load.queue.name: load
+            for load in every
+            if load.wanted > 0 and (load.blocked_until <= now or load.queue.name in hinted)
+        }
         if not loads:
             return False
-        hinted, self._hinted = self._hinted & loads.keys(), set()
+        hinted &= loads.keys()
         ready = list(hinted) or self._store.work.ready(loads)
         random.shuffle(ready)
         more = False
         for name in ready:
             load = loads[name]
-            wanted = load.wanted
+            wanted, ended = load.wanted, load.ended
             claimed = self._claim(load.queue, wanted)
-            self._executor.submit(load, claimed)
+            self._executor.submit(load, claimed, ended_before=ended)
             if claimed:
                 self._busy_until = time.monotonic() + _BUSY_SECONDS
-                more = more or len(claimed) >= wanted or load.queue.lanes
+                more = more or len(claimed) >= wanted
         return more or bool(hinted)  # what was not hinted at has its turn now
-
-
-def _has_room(load: QueueLoad, now: float) -> bool:
-    return load.blocked_until <= now and load.wanted > 0

@@ -65,6 +65,7 @@ class QueueLoad:
         self.waiting: deque[Claimed] = deque()
         self.blocked_until = 0.0
         self.fruitless = 0
+        self.ended = 0
         self._window = queue.per_worker
         self._claimed_at = 0.0
         self._claimed = 0
@@ -75,16 +76,21 @@ class QueueLoad:
         held = self.running + len(self.waiting)
         return 0 if held > self._window // 2 and held >= self.queue.per_worker else self._window - held
 
-    def claimed(self, count: int) -> None:
-        """Note a claim, and learn from how long the one before it lasted."""
+    def claimed(self, count: int, *, ended_before: int) -> None:
+        """Note a claim, and learn from how long the one before it lasted.
+
+        One that found nothing, because all lanes are busy or somebody else was quicker, is not repeated at once, unless
+        a piece of work of the queue has ended since it was asked.
+        """
         now = time.monotonic()
         if self._claimed >= self._window // 2 and now - self._claimed_at < _SHORT_SECONDS:
             self._window = min(self._window * 2, max(_MOST_AHEAD, self.queue.per_worker))
         elif now - self._claimed_at > _LONG_SECONDS:
             self._window = self.queue.per_worker
         self._claimed_at, self._claimed = now, count
-        self.fruitless = 0 if count else min(self.fruitless + 1, 4)
-        self.blocked_until = 0.0 if count else now + 0.1 * 2**self.fruitless
+        free = count > 0 or self.ended != ended_before
+        self.fruitless = 0 if free else min(self.fruitless + 1, 4)
+        self.blocked_until = 0.0 if free else now + 0.1 * 2**self.fruitless
 
 
 class Workflows(Protocol):
@@ -140,10 +146,10 @@ class Executor:
                 load = self._loads[queue.name] = fresh
             return load
 
-    def submit(self, load: QueueLoad, claimed: list[Claimed]) -> None:
-        """Run claimed work as soon as there is room."""
+    def submit(self, load: QueueLoad, claimed: list[Claimed], *, ended_before: int) -> None:
+        """Run claimed work as soon as there is room; `ended_before` is `load.ended` when the claim was asked for."""
         with self._lock:
-            load.claimed(len(claimed))
+            load.claimed(len(claimed), ended_before=ended_before)
             load.waiting.extend(claimed)
         self._fill(load.queue.name)
 
@@ -181,7 +187,8 @@ class Executor:
             self._held.pop(run_id, None)
             load = self._loads[queue]
             load.running -= 1
-            load.blocked_until = 0.0
+            load.ended += 1
+            load.fruitless, load.blocked_until = 0, 0.0
             room = load.wanted > 0
             self._idle.notify_all()
         self._fill(queue)

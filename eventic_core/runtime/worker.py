@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 import time
@@ -62,7 +63,8 @@ class Worker:
         self._datasource: Any = None
         self._stopping = threading.Event()
         self.executor = Executor(store, adapter)
-        self.dispatcher = Dispatcher(store, self.executor, self.served, adapter.claim)
+        claim = functools.partial(adapter.claim, store.work)
+        self.dispatcher = Dispatcher(store, self.executor, self.served, claim)
         self.presence = Presence(store, self.dispatcher.wake, self._renamed)
 
     @property

@@ -41,6 +41,8 @@ WORK = "\n" + statement("part_work").rstrip()
 _STEP_STATE = statement("step_state")
 _LAST_STEP = statement("last_step")
 _STEP_ERROR = statement("step_error", gate=GATE, gated=GATED)
+_CLAIM = statement("claim", claimed=statement("part_claimed").rstrip())
+_CLAIM_LANES = statement("claim_lanes", claimed=statement("part_claimed").rstrip())
 _COMPLETE = statement("complete")
 _COMPLETE_MANY = statement("complete_many")
 _PUT_BACK = statement("put_back")
@@ -80,6 +82,16 @@ class QueueRow(NamedTuple):
     limit: int | None = None
     rate: tuple[int, float] | None = None
     lanes: bool = False
+
+
+class Claim(NamedTuple):
+    """A piece of work claimed: `attempts` counts this time, `deadline_ms` is since the epoch."""
+
+    run_id: str
+    name: str
+    attempts: int
+    payload: str | None
+    deadline_ms: int | None
 
 
 class Outcome(NamedTuple):
@@ -225,6 +237,18 @@ class WorkTable:
     def ready(self, queues: Iterable[str]) -> list[str]:
         """Name the queues that have work ready; one statement, whatever their number."""
         return [name for (name,) in self.database.run(_READY, (list(queues),))]
+
+    def claim(self, queue: QueueRow, count: int, *, owner: str, executor: str) -> list[Claim]:
+        """Claim up to `count` pieces of a queue that has no limit of its own over all workers."""
+        parameters = {
+            "queue": queue.name,
+            "version": self.app_version,
+            "count": count,
+            "owner": owner,
+            "executor": executor,
+            "application": APPLICATION,
+        }
+        return [Claim._make(row) for row in self.database.run(_CLAIM_LANES if queue.lanes else _CLAIM, parameters)]
 
     def complete(self, outcome: Outcome, tx: PostgresTransaction | None = None) -> bool:
         """Store how a run ended; false if it is not this execution's any more."""

@@ -215,6 +215,9 @@ COLUMNS = {
         "completed_at": (BIGINT, OPTIONAL),
         "started_at_epoch_ms": (BIGINT, OPTIONAL),
         "delay_until_epoch_ms": (BIGINT, OPTIONAL),
+        "workflow_timeout_ms": (BIGINT, OPTIONAL),
+        "workflow_deadline_epoch_ms": (BIGINT, OPTIONAL),
+        "rate_limited": ("boolean", DEFAULTED),
         "application_version": (TEXT, OPTIONAL),
         "application_name": (TEXT, OPTIONAL),
         "recovery_attempts": (BIGINT, OPTIONAL),
@@ -466,7 +469,7 @@ def test_a_row_we_enqueue_is_one_that_the_sql_function_of_dbos_enqueues(url: str
 
 
 def claimed(run: str) -> adapter.Claimed:
-    found = [work for work in adapter.claim(QUEUE, 100) if work.run_id == run]
+    found = [work for work in adapter.claim(current_store().work, QUEUE, 100) if work.run_id == run]
     assert len(found) == 1
     return found[0]
 
@@ -494,10 +497,35 @@ def test_a_claim_makes_a_run_ours(url: str, empty: None) -> None:
     assert (work.name, work.payload) == ("contract.double", call(1).payload)
 
 
+@pytest.mark.parametrize(("queue", "key"), [(QUEUE, None), (LANES, "record")])
+def test_our_claim_leaves_a_row_as_the_claim_of_dbos_does(url: str, empty: None, queue: Any, key: str | None) -> None:
+    mine = ours(key=key)
+    assert [work.run_id for work in adapter.claim(current_store().work, queue, 10)] == [mine]
+    rows(url, "update dbos.workflow_status set queue_partition_key = 'elsewhere' where workflow_uuid = %s", mine)
+    other = ours(key=key)
+    system, view = _get_dbos_instance()._sys_db, adapter._queue(queue, 10)
+    who = utilities.GlobalParams.executor_id, utilities.GlobalParams.app_version
+    if key is None:
+        found, _stopped_by = system.start_queued_workflows(view, *who, None, owner_xid="theirs")
+    else:
+        found = system.start_queued_partitioned_workflows(view, *who, 10, owner_xid="theirs")
+    assert found == [other]
+    assert unlike(url, mine, other).keys() <= {"owner_xid", "queue_partition_key"}
+
+
+def test_our_claim_turns_a_timeout_into_a_deadline(url: str, empty: None) -> None:
+    run = ours()
+    rows(url, "update dbos.workflow_status set workflow_timeout_ms = 60000 where workflow_uuid = %s", run)
+    work = claimed(run)
+    found = state(url, run)
+    assert found["workflow_deadline_epoch_ms"] == found["started_at_epoch_ms"] + 60000
+    assert work.status["workflow_deadline_epoch_ms"] == found["workflow_deadline_epoch_ms"]
+
+
 def test_a_claim_takes_one_piece_of_a_lane(url: str, empty: None) -> None:
     one, other = ours(key="record"), ours(key="record")
-    assert [work.run_id for work in adapter.claim(LANES, 10)] == [one]
-    assert adapter.claim(LANES, 10) == []
+    assert [work.run_id for work in adapter.claim(current_store().work, LANES, 10)] == [one]
+    assert adapter.claim(current_store().work, LANES, 10) == []
     assert state(url, other)["status"] == "ENQUEUED"
 
 
@@ -539,7 +567,7 @@ def recovered(url: str, run: str) -> dict[str, Any]:
 
 def test_what_we_put_back_is_what_dbos_recovers(url: str, empty: None) -> None:
     mine, other = ours(), theirs()
-    owners = {work.run_id: work.owner for work in adapter.claim(QUEUE, 10)}
+    owners = {work.run_id: work.owner for work in adapter.claim(current_store().work, QUEUE, 10)}
     current_store().work.put_back([(mine, owners[mine])])
     recovered(url, other)
     found = unlike(url, mine, other)
@@ -550,7 +578,7 @@ def test_what_we_put_back_is_what_dbos_recovers(url: str, empty: None) -> None:
 
 def test_an_attempt_that_is_put_back_is_counted_as_dbos_counts(url: str, empty: None) -> None:
     mine, other = ours(), theirs()
-    owners = {work.run_id: work.owner for work in adapter.claim(QUEUE, 10)}
+    owners = {work.run_id: work.owner for work in adapter.claim(current_store().work, QUEUE, 10)}
     current_store().work.put_back([(mine, owners[mine])], counted=True)
     recovered(url, other)
     assert unlike(url, mine, other).keys() == {"executor_id"}
@@ -558,7 +586,7 @@ def test_an_attempt_that_is_put_back_is_counted_as_dbos_counts(url: str, empty: 
 
 def test_what_we_take_over_is_what_dbos_recovers(url: str, empty: None) -> None:
     mine, other = ours(), theirs()
-    adapter.claim(QUEUE, 10)
+    adapter.claim(current_store().work, QUEUE, 10)
     rows(url, "update dbos.workflow_status set executor_id = 'dead' where workflow_uuid = %s", mine)
     assert current_store().work.take_over(["dead"]) == [mine]
     recovered(url, other)
