@@ -127,8 +127,10 @@ def test_a_compare_and_swap_that_compares_nothing_loses_increments(
     counter = LedgerCounter()
     one, other = LedgerCounter.hydrate(counter.id), LedgerCounter.hydrate(counter.id)
     lean = (False, False)
-    blind = postgres._APPEND_ONE[lean].replace("and version = %s - 1", "and %s::int is not null").replace(
-        "select %s, %s, %s, %s, %s::jsonb", "select %s, %s, %s + (select version from head), %s, %s::jsonb"
+    blind = (
+        postgres._APPEND_ONE[lean]
+        .replace("and version = %s - 1", "and %s::int is not null")
+        .replace("select %s, %s, %s, %s, %s::jsonb", "select %s, %s, %s + (select version from head), %s, %s::jsonb")
     )
     blind = blind.replace("select version_id, recorded_at, xid\n", "select version_id, recorded_at, xid, version\n")
     assert blind != postgres._APPEND_ONE[lean]
