@@ -175,30 +175,14 @@ def test_the_checks_see_a_planted_bug(
     """The other side of the tests above."""
     end(start(eventic))
     runs = enqueue(busy_source, 1)
-    if commits:
-        child = start(eventic, PLANT=plant, DIE_AFTER=str(commits))
-        assert child.wait(60) == -9
-        child.communicate()
-        child = start(eventic, PLANT=plant)
-        wait_until_done(eventic, child)
-        end(child)
-    else:
-        kill_in_handlers(eventic, plant)
-    assert any(problem in line for line in problems(runs)), problems(runs)
-
-
-def kill_in_handlers(url: str, plant: str) -> None:
-    """Kill after each commit until all is done: some of them are a handler's."""
-    for commits in range(2, 60, 3):
-        child = start(url, PLANT=plant, DIE_AFTER=str(commits))
-        while child.poll() is None and unfinished(url):
-            time.sleep(0.02)
-        end(child)
-        if not unfinished(url):
-            return
-    child = start(url, PLANT=plant)
-    wait_until_done(url, child)
+    moment = {"DIE_AFTER": str(commits)} if commits else {"DIE_IN_HANDLER": "1"}
+    child = start(eventic, PLANT=plant, **moment)
+    assert child.wait(60) == -9
+    child.communicate()
+    child = start(eventic, PLANT=plant)
+    wait_until_done(eventic, child)
     end(child)
+    assert any(problem in line for line in problems(runs)), problems(runs)
 
 
 def test_work_goes_on_through_a_stream_of_broken_connections(eventic: str, busy_source: Source) -> None:
