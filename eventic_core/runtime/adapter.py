@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 INTERNAL_QUEUE = "_dbos_internal_queue"
 _log = logging.getLogger("eventic")
 _looked_at: dict[str, float] = {}
+_doubtful: dict[str, str] = {}
+"""The token of the claim under way on each queue; it stays there if nothing is known of the outcome."""
 _POOL_SECONDS = 3600
 """To wait for a connection of the datasource; DBOS would record a shorter wait's end as the step's error."""
 _datasource: SQLAlchemyDatasource | None = None
@@ -240,9 +242,22 @@ def claim(work: WorkTable, queue: QueueRow, count: int) -> list[Claimed]:
     """Claim up to `count` pieces of a queue's ready work for this process.
 
     By a statement of our own where DBOS's claim would only cost more; by DBOS's for queues with limits over all
-    workers, and once a second for work that names no version, which is for whoever runs the latest.
+    workers, and once a second for work that names no version, which is for whoever runs the latest. A claim whose reply
+    was lost may have been committed: the next one begins with what it claimed. Called by one thread at a time.
     """
-    owner = generate_uuid()
+    doubtful = _doubtful.get(queue.name)
+    if doubtful is not None:
+        found = work.claims_of(queue, doubtful)
+        del _doubtful[queue.name]
+        if found:
+            return [_claim(queue, claim, doubtful) for claim in found]
+    owner = _doubtful[queue.name] = generate_uuid()
+    claimed = _claim_as(owner, work, queue, count)
+    del _doubtful[queue.name]
+    return claimed
+
+
+def _claim_as(owner: str, work: WorkTable, queue: QueueRow, count: int) -> list[Claimed]:
     if queue.limit is None and queue.rate is None:
         found = work.claim(queue, count, owner=owner, executor=GlobalParams.executor_id)
         if found or not _is_time(queue.name):
@@ -254,10 +269,7 @@ def claim(work: WorkTable, queue: QueueRow, count: int) -> list[Claimed]:
         ids = system.start_queued_partitioned_workflows(view, executor, version, count, owner_xid=owner)
     else:
         ids, _stopped_by = system.start_queued_workflows(view, executor, version, None, 0, owner_xid=owner)
-    if not ids:
-        return []
-    statuses = {status["workflow_uuid"]: status for status in system.get_workflow_statuses(ids)}
-    return [_claimed(statuses[run], owner) for run in ids if run in statuses]
+    return [_claim(queue, claim, owner) for claim in work.claims_of(queue, owner)] if ids else []
 
 
 def _claim(queue: QueueRow, claim: Claim, owner: str) -> Claimed:
@@ -284,11 +296,6 @@ def _queue(queue: QueueRow, count: int) -> Queue:
         partition_concurrency=1 if queue.lanes else None,
         token=_INTERNAL_QUEUE_CONSTRUCTION,
     )
-
-
-def _claimed(status: Any, owner: str) -> Claimed:
-    run = status["workflow_uuid"]
-    return Claimed(run, status["name"], owner, status["recovery_attempts"] or 1, status["inputs"] or "", status)
 
 
 def execute(claimed: Claimed) -> None:

@@ -43,6 +43,7 @@ _LAST_STEP = statement("last_step")
 _STEP_ERROR = statement("step_error", gate=GATE, gated=GATED)
 _CLAIM = statement("claim", claimed=statement("part_claimed").rstrip())
 _CLAIM_LANES = statement("claim_lanes", claimed=statement("part_claimed").rstrip())
+_CLAIMS_OF = statement("claims_of")
 _COMPLETE = statement("complete")
 _COMPLETE_MANY = statement("complete_many")
 _PUT_BACK = statement("put_back")
@@ -249,6 +250,10 @@ class WorkTable:
             "application": APPLICATION,
         }
         return [Claim._make(row) for row in self.database.run(_CLAIM_LANES if queue.lanes else _CLAIM, parameters)]
+
+    def claims_of(self, queue: QueueRow, owner: str) -> list[Claim]:
+        """Read what was claimed with a token: a claim may have been committed although its reply was lost."""
+        return [Claim._make(row) for row in self.database.run(_CLAIMS_OF, (queue.name, owner))]
 
     def complete(self, outcome: Outcome, tx: PostgresTransaction | None = None) -> bool:
         """Store how a run ended; false if it is not this execution's any more."""

@@ -671,3 +671,12 @@ def test_a_context_follows_into_a_thread_that_copies_it(url: str) -> None:
 
     threads()
     assert (seen[0], seen[1] is not None) == (None, True)
+
+
+def test_a_claim_whose_reply_was_lost_is_found_by_the_next(url: str, empty: None) -> None:
+    run, work = ours(), current_store().work
+    work.claim(QUEUE, 10, owner="lost", executor=utilities.GlobalParams.executor_id)
+    adapter._doubtful[QUEUE.name] = "lost"
+    assert [(found.run_id, found.owner) for found in adapter.claim(work, QUEUE, 10)] == [(run, "lost")]
+    assert adapter.claim(work, QUEUE, 10) == []
+    assert adapter._doubtful == {}
