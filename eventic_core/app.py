@@ -8,15 +8,13 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
-import logging
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
 
-from eventic_core.errors import ConfigurationError, NotInitialised
-from eventic_core.records import acting, allow_blocking, current_store, install
+from eventic_core.errors import ConfigurationError
+from eventic_core.records import acting, current_store
 from eventic_core.records.blocking import refuse_in_loop
 from eventic_core.records.query import transaction as flushed_transaction
 from eventic_core.records.scope import edit_scope, required_scope
-from eventic_core.settings import Settings, slug
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -30,9 +28,9 @@ if TYPE_CHECKING:
     from eventic_core.runtime import Handle, Queue, Retry
     from eventic_core.runtime.dead_letters import DeadLetters
     from eventic_core.runtime.functions import Transaction
+    from eventic_core.settings import Settings
     from eventic_core.store import PostgresStore
 
-_log = logging.getLogger("eventic")
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -46,13 +44,19 @@ class _DeadLetters:
         return DeadLetters()
 
 
+class _Connected:
+    """Gives the store of the process, if it is connected; the command line asks for it."""
+
+    def __get__(self, _instance: object, _owner: type) -> PostgresStore | None:
+        from eventic_core.runtime import process
+
+        return process().store if process().is_connected else None
+
+
 class Eventic:
     """The package's front door; all members are class methods, there is one runtime in a process."""
 
-    _settings: ClassVar[Settings | None] = None
-    _store: ClassVar[PostgresStore | None] = None
-    _url: ClassVar[str | None] = None
-    _where: ClassVar[str] = "not connected"
+    _store = _Connected()
     _declared: ClassVar[dict[str, Any] | None] = None
 
     acting = staticmethod(acting)
@@ -85,22 +89,9 @@ class Eventic:
 
     @classmethod
     def _init(cls, values: dict[str, Any], *, default_embedded: bool) -> None:
-        wanted = Settings(**{**values, "name": slug(values.get("name") or "eventic")})
-        from eventic_core import store
         from eventic_core.runtime import process
 
-        if wanted.log_level is not None:
-            _log.setLevel(wanted.log_level)
-        url, where = store.database_url(wanted, default_embedded=default_embedded)
-        if cls._store is not None:
-            cls._refuse_other(url)
-            return
-        cls._store = store.connect(wanted, url)
-        cls._settings, cls._url, cls._where = wanted, url, where
-        install(cls._store)
-        process().connect(cls._store, wanted, url)
-        allow_blocking(allowed=wanted.blocking_in_loop)
-        _log.info("connected: %s", where, extra={"action": "connected"})
+        process().open(values, default_embedded=default_embedded)
 
     @classmethod
     def launch(cls, *, queues: Iterable[str] | None = None) -> None:
@@ -118,7 +109,7 @@ class Eventic:
         refuse_in_loop("Eventic.launch()", "asyncio.to_thread(Eventic.launch)")
         from eventic_core.runtime import process
 
-        if cls._store is None:
+        if not process().is_connected:
             cls._init(cls._declared or {}, default_embedded=cls._declared is None)
         process().launch(queues=queues)
         atexit.unregister(cls.shutdown)
@@ -176,33 +167,16 @@ class Eventic:
         process().store.erase_everything()
 
     @classmethod
-    def _refuse_other(cls, url: str) -> None:
-        if url != cls._url:
-            message = (
-                f"Eventic is connected to another database already ({cls._where}). "
-                "Call Eventic.shutdown() first, or use one database."
-            )
-            raise ConfigurationError(message)
-
-    @classmethod
     def shutdown(cls) -> None:
         """Stop the workers, letting what runs end, and disconnect; harmless when not connected.
 
         Records cannot be stored or read until the next `init`. Waits `drain_seconds` for running work at most; what
         does not end in time is done by another process, or by this application's next launch.
         """
-        from eventic_core import store
         from eventic_core.runtime import process
 
         atexit.unregister(cls.shutdown)
-        if cls._settings is not None:
-            process().stop(drain_seconds=cls._settings.drain_seconds)
-            process().disconnect()
-        connected, cls._store, cls._settings, cls._url, cls._where = cls._store, None, None, None, "not connected"
-        install(None)
-        allow_blocking(allowed=False)
-        if connected is not None:
-            store.disconnect(connected)
+        process().close()
 
     @classmethod
     def settings(cls) -> Settings:
@@ -211,15 +185,16 @@ class Eventic:
         Raises:
             NotInitialised: `init` was not called.
         """
-        if cls._settings is None:
-            message = "Nothing is connected: call Eventic.init(name=..., database_url=...) first."
-            raise NotInitialised(message)
-        return cls._settings
+        from eventic_core.runtime import process
+
+        return process().settings
 
     @classmethod
     def location(cls) -> str:
         """Say in a line where the data are, without a password."""
-        return cls._where
+        from eventic_core.runtime import process
+
+        return process().location
 
     @classmethod
     def unit_of_work(cls, *, reason: str | None = None) -> edit_scope:

@@ -13,6 +13,7 @@
     │  ├─ VersionConflict        version_conflict 409    1   somebody wrote in between
     │  ├─ RecordExists           record_exists    409    1   the id is taken
     │  ├─ DuplicateKey           duplicate_key    409    1   a unique key is taken
+    │  ├─ InvalidStateError      invalid_state    409    1   a move that the table of states does not have
     │  ├─ Nondeterminism         nondeterminism   409    1   a replay took another path than the run it repeats
     │  ├─ RunCancelled           run_cancelled    409    1   the run whose result is awaited was cancelled
     │  └─ DuplicateRegistration  duplicate_class  409    1   two classes want one name
@@ -181,6 +182,29 @@ class DuplicateRegistration(Conflict):
     """Two record classes, functions or handlers want the same stored name."""
 
     code = "duplicate_class"
+
+
+class InvalidStateError(Conflict):
+    """The state a record has does not allow the move or operation; nothing was changed.
+
+    Attributes:
+        entity_name: The class.
+        entity_id: The record.
+        current_state: Its state.
+        operation: The state it was to have, or what was to be done.
+    """
+
+    code = "invalid_state"
+
+    def __init__(self, entity_name: str, entity_id: object, current_state: str, operation: str) -> None:
+        self.entity_name = entity_name
+        self.entity_id = entity_id
+        self.current_state = current_state
+        self.operation = operation
+        super().__init__(
+            f"{entity_name} {entity_id} is {current_state}, which does not allow {operation}. Nothing was changed; "
+            "read it again and see which states may follow."
+        )
 
 
 class Nondeterminism(Conflict):

@@ -43,6 +43,7 @@ def _appends(
     for number, row in enumerate(rows, start=1):
         try:
             draft = _draft(cls, row)
+            draft._before_store()
             append = state.next_version(draft, origin, reason=reason, delete=False, restore=False, max_bytes=max_bytes)
         except InvalidRecord as error:
             message = f"Row {number}: {error.message}"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from eventic_core.records.identity import Identified
-    from eventic_core.records.port import Store, StoredVersion, Transaction
+    from eventic_core.records.port import Append, Store, StoredVersion, Transaction
 
 _LISTED_VERSIONS = 10
 
@@ -41,6 +41,21 @@ def resolve(store: Store, records: Sequence[Identified], transaction: Transactio
             continue
         if record.__eventic__.merge != "disjoint" or head.stamp.tombstone or not _merge(record, head):
             raise _conflict(store, record, stored.version, head.version, transaction) from stale
+
+
+def of_sealed(store: Store, appends: Sequence[Append], transaction: Transaction | None) -> VersionConflict:
+    """Make the error for versions of which some were to be written one after the other, so that nothing is merged."""
+    first: dict[Any, Append] = {}
+    for append in appends:
+        if append.version and append.id not in first:
+            first[append.id] = append
+    for append in first.values():
+        head = store.head(append.id, transaction)
+        actual = -1 if head is None else head.version
+        if actual != append.version - 1:
+            return VersionConflict(append.class_type, append.id, expected=append.version - 1, actual=actual)
+    some = appends[0]
+    return VersionConflict(some.class_type, some.id, expected=some.version - 1, actual=some.version)
 
 
 def _merge(record: Identified, head: StoredVersion) -> bool:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from eventic_core.records.record_class import Definition
     from eventic_core.records.scope import Scope
     from eventic_core.records.stamp import Stamp
+    from eventic_core.records.states import StateMachine
 
 
 class Identified(BaseModel, metaclass=RecordMeta):
@@ -66,6 +67,7 @@ class Identified(BaseModel, metaclass=RecordMeta):
             concurrency: int | None = None,
             ordered: bool | None = None,
             run: Literal["now", "both"] | None = None,
+            states: StateMachine | None = None,
             **config: Unpack[ConfigDict],
         ) -> None: ...
 
@@ -90,6 +92,9 @@ class Identified(BaseModel, metaclass=RecordMeta):
         """The version's own id; `None` for a draft."""
         stored = state.stored_of(self)
         return None if stored is None else stored.stamp.version_id
+
+    def _before_store(self) -> None:
+        """Check what fields alone cannot, before a version is written; raises to store nothing. May read records."""
 
     @property
     def is_stored(self) -> bool:

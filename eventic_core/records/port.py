@@ -30,7 +30,11 @@ class Key(NamedTuple):
 
 
 class Append(NamedTuple):
-    """One version to write; `version` 0 creates the record, any other needs `version - 1` to be current."""
+    """One version to write; `version` 0 creates the record, any other needs `version - 1` to be current.
+
+    Attributes:
+        before: Of a class with states, the state of `version - 1` as the writer knows it; `None` has the store look.
+    """
 
     id: UUID
     version: int
@@ -46,6 +50,7 @@ class Append(NamedTuple):
     keys: tuple[Key, ...]
     version_id: UUID
     calls: str | None = None
+    before: str | None = None
 
 
 class Work(NamedTuple):
@@ -57,6 +62,7 @@ class Work(NamedTuple):
         payload: Its input, JSON text.
         lane: Work of one lane runs one at a time and in order; `None` runs in parallel.
         delay_seconds: How long it waits before it is ready.
+        parent: The run it is part of.
     """
 
     id: str
@@ -65,6 +71,7 @@ class Work(NamedTuple):
     payload: str
     lane: str | None = None
     delay_seconds: float = 0.0
+    parent: str | None = None
 
 
 class Checkpoint(NamedTuple):

@@ -109,7 +109,9 @@ class Record(Identified):
             state.assign(self, values)
             return
         state.refuse_deleted(self)
-        with edit_scope(self, call=call, instead=instead):
+        with edit_scope(self, call=call, instead=instead) as scope:
+            if (states := self.__eventic__.states) is not None and states.field in values:
+                scope.move(self, values[states.field])
             state.assign(self, values)
 
     def update(self, **values: Any) -> None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from eventic_core.records.fields import Fields
     from eventic_core.records.methods import RunTimes
     from eventic_core.records.record import Record
+    from eventic_core.records.states import StateMachine
 
 _KEYWORDS = (
     "class_type",
@@ -41,6 +42,7 @@ _KEYWORDS = (
     "concurrency",
     "ordered",
     "run",
+    "states",
 )
 DEFAULT_CONCURRENCY = 16
 """Pieces of work of one queue that a worker runs at a time: waiting for Postgres and the network, not for a core."""
@@ -86,6 +88,7 @@ class Definition:
     concurrency: int = DEFAULT_CONCURRENCY
     ordered: bool = True
     run: RunTimes = "now"
+    states: StateMachine | None = None
     frozen: frozenset[str] = frozenset()
     guarded: tuple[str, ...] = ()
 
@@ -200,6 +203,7 @@ class RecordMeta(ModelMetaclass):
         concurrency: int | None = None,
         ordered: bool | None = None,
         run: RunTimes | None = None,
+        states: StateMachine | None = None,
         **kwargs: Any,
     ) -> Any:
         parents = [base for base in bases if isinstance(base, RecordMeta)]
@@ -233,6 +237,7 @@ class RecordMeta(ModelMetaclass):
             concurrency=inherited.concurrency if concurrency is None else concurrency,
             ordered=inherited.ordered if ordered is None else ordered,
             run=run or inherited.run,
+            states=states or inherited.states,
         )
         check_run(run, name)
         if cls.__eventic__.concurrency < 1:

@@ -18,7 +18,7 @@ from eventic_core.records.port import StaleWrite, current_store
 from eventic_core.records.stamp import current_origin
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from types import TracebackType
     from uuid import UUID
 
@@ -50,8 +50,11 @@ class _Frame:
     default_reason: str | None = None
     called: tuple[UUID, str] | None = None
     work_before: int = 0
+    sealed_before: int = 0
     before: dict[UUID, tuple[state.Snapshot, _Pending | None]] = field(default_factory=dict)
     savepoint: str | None = None
+    undo: list[Callable[[], object]] = field(default_factory=list)
+    then: list[Callable[[], object]] = field(default_factory=list)
 
 
 class Scope:
@@ -61,12 +64,19 @@ class Scope:
         self.task = current_task()
         self.closed = False
         self.retried = False
+        self.holding = False
+        """Whether records made from now on wait for `release`, for a unit of work with repositories."""
+        self.ended: Sequence[Callable[[], object]] = ()
+        """What to call when nothing of the scope is open any more; see `on_end`."""
+        self._held: set[UUID] = set()
+        self._written: set[UUID] = set()
         self._store = store
         self._own_transaction = open_transaction is None
         self._open_transaction = open_transaction or store.begin
         self._transaction: Transaction | None = None
         self._records: dict[UUID, Identified] = {}
         self._pending: dict[UUID, _Pending] = {}
+        self._sealed: list[tuple[_Pending, Append]] = []
         self._work: list[Work] = []
         self._frames: list[_Frame] = []
 
@@ -114,6 +124,8 @@ class Scope:
             pending = self._pending[record.id] = _Pending(record, self._reason(), current_origin())
             if not record.is_stored:  # from here on an inner level may have to undo its changes
                 state.guard_containers(record)
+                if self.holding:
+                    self._held.add(record.id)
         elif frame.reason or pending.reason is None:  # given for this change, or the first since the last flush
             pending.reason = self._reason()
         pending.origin = current_origin()  # of the change, whoever ends the scope
@@ -126,6 +138,61 @@ class Scope:
         pending = self._pending[record.id]
         if method not in pending.calls:
             pending.calls = (*pending.calls, method)
+
+    def move(self, record: Identified, to: object) -> None:
+        """Have a record's state changed next, each move as a version of its own.
+
+        Raises:
+            InvalidStateError: The state it has does not allow the move; nothing was changed.
+        """
+        states = record.__eventic__.states
+        assert states is not None
+        if str(getattr(record, states.field)) != str(to):
+            self.seal_move(record)
+        state.check_state(record, to, self._pending[record.id].calls)
+
+    def seal_move(self, record: Identified) -> None:
+        """Make what is pending of a record a version of its own if it has moved its state, or is new."""
+        states, pending = record.__eventic__.states, self._pending.get(record.id)
+        if states is None or pending is None or str(getattr(record, states.field)) == state.stored_state(record):
+            return
+        append = self._next(pending)
+        assert append is not None
+        self._sealed.append((pending, append))
+        state.seal(record, append)
+        self._restart(pending)
+
+    def release(self, record: Identified | None = None) -> None:
+        """Have a new record that was held back, or all of them, written at the next flush."""
+        self._held -= self._held if record is None else {record.id}
+
+    def restamp(self, record: Identified) -> None:
+        """Make what is not written yet of a record a change of who acts now."""
+        origin, pending = current_origin(), self._pending.get(record.id)
+        if pending is not None:
+            pending.origin = origin
+        self._sealed = [
+            (of, append._replace(actor=origin.actor) if append.id == record.id else append)
+            for of, append in self._sealed
+        ]
+
+    def withdraw(self, record: Identified) -> None:
+        """Take a record of which nothing is written yet out of the scope: a new one is a draft again, as it was made.
+
+        Raises:
+            ScopeError: A version of it is written in the open transaction.
+        """
+        if record.id in self._written:
+            message = f"{type(record).__name__} {record.id} is written in this transaction already: delete it instead."
+            raise ScopeError(message)
+        found = [frame.before.pop(record.id) for frame in self._frames if record.id in frame.before]
+        self._keep_sealed(lambda append: append.id != record.id)
+        self._pending.pop(record.id, None)
+        self._held.discard(record.id)
+        self._records.pop(record.id, None)
+        state.set_scope(record, None)
+        if found:
+            state.restore(found[0][0])
 
     def enqueue(self, work: Work) -> None:
         """Enqueue background work in the scope's transaction, or not at all."""
@@ -140,6 +207,19 @@ class Scope:
     def find(self, record_id: UUID) -> Identified | None:
         """Give the scope's own object for an id, if it has one."""
         return self._records.get(record_id)
+
+    def records(self) -> list[Identified]:
+        """List the scope's own objects, in the order in which it came to know them."""
+        return list(self._records.values())
+
+    def is_held(self, record_id: UUID) -> bool:
+        """Tell whether the record is new and waits for `release`."""
+        return record_id in self._held
+
+    def is_new(self, record_id: UUID) -> bool:
+        """Tell whether the record is new and nothing of it is written yet."""
+        sealed = any(append.id == record_id and append.version == 0 for _, append in self._sealed)
+        return record_id in self._pending and (sealed or not self._pending[record_id].record.is_stored)
 
     def is_deleting(self, record_id: UUID) -> bool:
         """Tell whether the record is to become a tombstone at the next flush."""
@@ -169,20 +249,26 @@ class Scope:
             self._write(batch, transaction)
 
     def _appends(self) -> list[tuple[_Pending, Append]]:
-        found = []
-        for pending in self._pending.values():
-            append = state.next_version(
-                pending.record,
-                pending.origin,
-                reason=pending.reason,
-                delete=pending.delete,
-                restore=pending.restore,
-                max_bytes=self._store.max_record_bytes,
-                calls=pending.calls,
-            )
+        found = [(pending, append) for pending, append in self._sealed if append.id not in self._held]
+        for pending in list(self._pending.values()):
+            append = None if pending.record.id in self._held else self._next(pending)
             if append is not None:
                 found.append((pending, append))
         return found
+
+    def _next(self, pending: _Pending) -> Append | None:
+        append = state.next_version(
+            pending.record,
+            pending.origin,
+            reason=pending.reason,
+            delete=pending.delete,
+            restore=pending.restore,
+            max_bytes=self._store.max_record_bytes,
+            calls=pending.calls,
+        )
+        if append is not None and not append.tombstone:
+            pending.record._before_store()
+        return append
 
     def _write(self, batch: list[tuple[_Pending, Append]], transaction: Transaction | None) -> None:
         for _ in range(_MERGE_ATTEMPTS):
@@ -195,12 +281,15 @@ class Scope:
             try:
                 written = self._store.append(appends, transaction, work=self._work)
             except StaleWrite as stale:
+                if any(append.id not in self._held for _, append in self._sealed):
+                    raise conflicts.of_sealed(self._store, [append for _, append in batch], transaction) from stale
                 if self.retried and all(pending.record.__eventic__.merge is None for pending, _append in batch):
                     raise  # to be run again at once: who changed what is of no interest
                 conflicts.resolve(self._store, [pending.record for pending, _append in batch], transaction, stale)
                 batch = self._appends()
                 continue
             self._forget_work()
+            self._forget_sealed()
             for (pending, append), stored in zip(batch, written, strict=True):
                 self._bind(pending, append, stored)
             return
@@ -208,10 +297,16 @@ class Scope:
         raise ScopeError(message)
 
     def _bind(self, pending: _Pending, append: Append, stored: Written) -> None:
-        if stored.append.id != append.id:  # a fork of a run takes the records of the run it repeats
+        if (
+            stored.append.id != append.id and append.id in self._records
+        ):  # a fork of a run takes the records of the run it repeats
             self._records[stored.append.id] = self._records.pop(append.id)
             self._pending[stored.append.id] = self._pending.pop(append.id)
         state.bind(pending.record, append, stored)
+        self._written.add(stored.append.id)
+        self._restart(pending)
+
+    def _restart(self, pending: _Pending) -> None:
         pending.delete = pending.restore = False
         pending.reason = None
         called = [frame.called for frame in self._frames if frame.called is not None]
@@ -221,6 +316,16 @@ class Scope:
         if self._work:
             self._store.enqueue(self._work, transaction)
             self._forget_work()
+
+    def _forget_sealed(self) -> None:
+        self._keep_sealed(lambda append: append.id in self._held)
+
+    def _keep_sealed(self, keep: Callable[[Append], bool]) -> None:
+        if not self._sealed:
+            return
+        for frame in self._frames:
+            frame.sealed_before = sum(keep(append) for _, append in self._sealed[: frame.sealed_before])
+        self._sealed = [found for found in self._sealed if keep(found[1])]
 
     def _forget_work(self) -> None:
         self._work = []
@@ -242,7 +347,21 @@ class Scope:
 
     def enter(self, reason: str | None, default_reason: str | None) -> None:
         """Open a level of nesting."""
-        self._frames.append(_Frame(reason, default_reason, work_before=len(self._work)))
+        work, sealed = len(self._work), len(self._sealed)
+        self._frames.append(_Frame(reason, default_reason, work_before=work, sealed_before=sealed))
+
+    @property
+    def depth(self) -> int:
+        """How many levels are open."""
+        return len(self._frames)
+
+    def on_undo(self, undo: Callable[[], object]) -> None:
+        """Call `undo` if the level that is open now, or one around it, is undone."""
+        self._frames[-1].undo.append(undo)
+
+    def on_end(self, then: Callable[[], object]) -> None:
+        """Call `then` when the outermost level has ended well, unless this one, or one around it, is undone."""
+        self._frames[-1].then.append(then)
 
     @property
     def is_outermost(self) -> bool:
@@ -268,8 +387,9 @@ class Scope:
                 self._undo_level()
             raise
         finally:
-            self._frames.pop()
+            ended = self._frames.pop()
             if not self._frames:
+                self.ended = ended.then
                 self._close()
 
     def _finish(self) -> None:
@@ -280,10 +400,13 @@ class Scope:
             self._transaction.commit()
         else:
             before = [snapshot for snapshot, _pending in self._frames[0].before.values()]
+            undone = self._frames[0].undo
 
             def undo() -> None:
                 for snapshot in before:
                     state.restore(snapshot)
+                for also in reversed(undone):
+                    also()
 
             self._transaction.on_rollback(undo)
 
@@ -291,10 +414,16 @@ class Scope:
         outer = self._frames[-2]
         for record_id, before in self._frames[-1].before.items():
             outer.before.setdefault(record_id, before)
+        outer.undo += self._frames[-1].undo
+        outer.then += self._frames[-1].then
 
     def _undo_level(self) -> None:
         frame = self._frames[-1]
+        frame.then.clear()
+        for undo in reversed(frame.undo):
+            undo()
         del self._work[frame.work_before :]
+        del self._sealed[frame.sealed_before :]
         for record_id, (snapshot, pending) in frame.before.items():
             state.restore(snapshot)
             if pending is not None:
@@ -302,7 +431,10 @@ class Scope:
                 continue
             self._pending.pop(record_id, None)
             if not snapshot.record.is_stored:
-                state.set_scope(self._records.pop(record_id), None)
+                self._held.discard(record_id)
+                self._written.discard(record_id)
+                self._records.pop(record_id, None)  # gone if an inner level, which made it, was undone
+                state.set_scope(snapshot.record, None)
         if self._transaction is None:
             return
         if not self.is_outermost:
@@ -383,6 +515,8 @@ class edit_scope:  # noqa: N801 - a context manager, used like a function
             message = "A scope is open already: join the other transaction before opening it."
             raise ScopeError(message)
         self._scope = scope
+        if self._record is not None and self._method is not None:
+            scope.seal_move(self._record)
         scope.enter(*self._reasons)
         if self._record is not None:
             try:
@@ -412,10 +546,13 @@ class edit_scope:  # noqa: N801 - a context manager, used like a function
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> Literal[False]:
+        scope = self._scope
         try:
             self._leave(failed=kind is not None)
         finally:
             self._reset()
+        for then in scope.ended if scope is not None else ():
+            then()
         return False
 
     async def __aenter__(self) -> Scope:
@@ -432,6 +569,8 @@ class edit_scope:  # noqa: N801 - a context manager, used like a function
                 self._leave(failed=kind is not None)
         finally:
             self._reset()
+        for then in scope.ended if scope is not None else ():
+            await in_thread(then)
         return False
 
 

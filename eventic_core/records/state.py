@@ -5,6 +5,7 @@ Functions on a record's own slots, used by the record class and by scopes; no da
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from pydantic import ValidationError
@@ -14,15 +15,15 @@ from eventic_core.errors import ChangedOutsideScope, InvalidRecord, RecordDelete
 from eventic_core.records import documents, evolution
 from eventic_core.records.containers import guard, plain
 from eventic_core.records.ids import new_id, new_record_id
-from eventic_core.records.port import Append, Key, StoredVersion
+from eventic_core.records.port import Append, Key, StoredVersion, Written
+from eventic_core.records.stamp import Stamp
 
 if TYPE_CHECKING:
     from uuid import UUID
 
     from eventic_core.records.identity import Identified
-    from eventic_core.records.port import Written
     from eventic_core.records.scope import Scope
-    from eventic_core.records.stamp import Origin, Stamp
+    from eventic_core.records.stamp import Origin
 
 R = TypeVar("R", bound="Identified")
 
@@ -305,6 +306,8 @@ def next_version(
     data = documents.dump(record, max_bytes=max_bytes)
     if stored is not None and not delete and not restore and not is_changed(record, data):
         return None
+    if definition.states is not None:
+        check_state(record, getattr(record, definition.states.field), calls)
     return Append(
         id=id_of(record),
         version=0 if stored is None else stored.version + 1,
@@ -320,6 +323,49 @@ def next_version(
         keys=_changed_keys(record, data, delete=delete, restore=restore) if definition.unique else (),
         version_id=new_id(),
         calls=",".join(calls) or None,
+        before=stored_state(record) if definition.states is not None else None,
+    )
+
+
+def check_state(record: Identified, after: object, calls: tuple[str, ...]) -> None:
+    """Refuse a state that may not follow the one that is stored.
+
+    Raises:
+        InvalidStateError: It may not.
+    """
+    definition = record.__eventic__
+    assert definition.states is not None
+    definition.states.check(definition.class_type, id_of(record), stored_state(record), after, calls)
+
+
+def stored_state(record: Identified) -> str | None:
+    """Give the state that is stored of a record of a class with states; `None` for a draft."""
+    states = record.__eventic__.states
+    stored = stored_of(record)
+    return None if stored is None or states is None else str(documents.load(stored.data)[states.field])
+
+
+def seal(record: Identified, append: Append) -> None:
+    """Make the object, for now, the version that is to be written: what it changes next is one more version."""
+    bind(record, append, Written(append, provisional(append)))
+
+
+def provisional(append: Append) -> Stamp:
+    """Make the stamp of a version before it is stored: without its moment and its place in the feed."""
+    return Stamp(
+        append.version_id,
+        append.actor,
+        append.reason,
+        append.correlation_id,
+        append.workflow_id,
+        append.step_id,
+        append.schema_version,
+        datetime.now(UTC),
+        None,
+        0,
+        0,
+        append.tombstone,
+        append.calls,
     )
 
 

@@ -20,7 +20,7 @@ from eventic_core.records.blocking import on_behalf
 from eventic_core.records.methods import second_run
 from eventic_core.records.port import OwnershipLost, StaleWrite
 from eventic_core.records.stamp import acting
-from eventic_core.runtime import codec, functions
+from eventic_core.runtime import codec, functions, performing
 from eventic_core.runtime.adapter import Claimed
 from eventic_core.runtime.calls import LATER, RUN, Call, error_text
 from eventic_core.runtime.finishing import Finish, Interrupted, run_in_transaction
@@ -162,7 +162,7 @@ class Executor:
                 claimed = load.waiting.popleft()
                 load.running += 1
                 self._held[claimed.run_id] = claimed.owner
-            if claimed.name in OWN or _is_ours(claimed):
+            if claimed.name in OWN or performing.find(claimed.name) or _is_ours(claimed):
                 self._submit(queue, claimed)
             else:
                 self._leave_to_dbos(queue, claimed)
@@ -256,7 +256,7 @@ class Executor:
     def _perform(self, claimed: Claimed) -> None:
         call = Call(claimed.payload)
         try:
-            if claimed.name not in OWN:
+            if claimed.name not in OWN and not performing.find(claimed.name):
                 self._perform_workflow(claimed)
             elif claimed.attempts <= UNSUSPECTED_CLAIMS:
                 self._perform_own(claimed, call, deaths=0)
@@ -274,12 +274,27 @@ class Executor:
     def _perform_own(self, claimed: Claimed, call: Call, *, deaths: int) -> None:
         if claimed.name in HANDLERS:
             Handling(self._store, claimed, call.values, self._call, deaths=deaths).run()
+        elif perform := performing.find(claimed.name):
+            perform(self._assignment(claimed, call, deaths))
         elif deaths >= MOST_CRASHES:
             self._fail(claimed, RemoteError(f"The worker died {deaths} times over this run.", "worker"))
         elif claimed.name == LATER:
             self._perform_later(claimed, call)
         else:
             self._perform_function(claimed, call)
+
+    def _assignment(self, claimed: Claimed, call: Call, deaths: int) -> performing.Assignment:
+        return performing.Assignment(
+            run_id=claimed.run_id,
+            owner=claimed.owner,
+            deaths=deaths,
+            values=call.values,
+            store=self._store,
+            invoke=self._call,
+            event_loop=self._event_loop,
+            is_stopping=lambda: self._stopping,
+            finish=lambda result: self._finish(claimed, result),
+        )
 
     def _perform_workflow(self, claimed: Claimed) -> None:
         known = functions.find(claimed.name)

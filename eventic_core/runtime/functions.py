@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import random
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -46,21 +47,27 @@ class Retry:
         delay_seconds: Before the second try.
         backoff: Factor from one delay to the next.
         max_delay_seconds: No delay is longer.
+        jitter: The share of a delay, 0 to 1, that is left to chance, so that not all come back at once.
     """
 
     max_attempts: int = 1
     delay_seconds: float = 1.0
     backoff: float = 2.0
     max_delay_seconds: float = 3600.0
+    jitter: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.max_attempts < 1 or self.delay_seconds < 0 or self.backoff < 1:
-            message = f"{self!r}: at least one attempt, a delay of 0 or more, a backoff of 1 or more."
+        sensible = self.max_attempts >= 1 and self.delay_seconds >= 0 and self.backoff >= 1 and 0 <= self.jitter <= 1
+        if not sensible:
+            message = (
+                f"{self!r}: at least one attempt, a delay of 0 or more, a backoff of 1 or more, a jitter of 0 to 1."
+            )
             raise Invalid(message)
 
     def delay_after(self, attempts: int) -> float:
         """Give the seconds to wait after this many attempts, the first being 1."""
-        return min(self.delay_seconds * self.backoff ** (attempts - 1), self.max_delay_seconds)
+        delay = min(self.delay_seconds * self.backoff ** (attempts - 1), self.max_delay_seconds)
+        return delay * (1 - self.jitter * random.random())  # noqa: S311 - jitter, not a secret
 
 
 @dataclass(slots=True, kw_only=True)
@@ -153,7 +160,7 @@ def forget() -> None:
 
 def _register(function: Function) -> None:
     known = _functions.get(function.name)
-    if known is not None and not _same_place(known.plain, function.plain):
+    if known is not None and not same_place(known.plain, function.plain):
         message = (
             f"Two functions are registered as {function.name!r}: {place(known.plain)} and {place(function.plain)}. "
             'Give one of them name="...".'
@@ -167,7 +174,8 @@ def place(function: Callable[..., Any]) -> str:
     return f"{function.__module__}.{function.__qualname__}"
 
 
-def _same_place(known: Callable[..., Any], new: Callable[..., Any]) -> bool:
+def same_place(known: Callable[..., Any], new: Callable[..., Any]) -> bool:
+    """Tell whether one definition replaces the other: a script that is imported again, or a local function."""
     if "<locals>" in known.__qualname__ + new.__qualname__:
         return True
     modules = {known.__module__, new.__module__}

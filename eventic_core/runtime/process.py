@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from typing import TYPE_CHECKING, Any
 
-from eventic_core.errors import NotAllowed, NotInitialised, NotLaunched
-from eventic_core.records.port import install_background
+from eventic_core.errors import ConfigurationError, NotAllowed, NotInitialised, NotLaunched
+from eventic_core.records.blocking import allow_blocking
+from eventic_core.records.port import install, install_background
 from eventic_core.records.scope import in_scope
 
 if TYPE_CHECKING:
@@ -21,14 +23,18 @@ if TYPE_CHECKING:
     from eventic_core.store import PostgresStore
     from eventic_core.store.work import QueueRow
 
+_log = logging.getLogger("eventic")
+_NOWHERE = "not connected"
+
 
 class Process:
-    """The one runtime; `connect` gives it a store, `launch` starts workers of it."""
+    """The one runtime; `open` connects it to a database, `launch` starts workers of it, `close` ends both."""
 
     def __init__(self) -> None:
         self._store: PostgresStore | None = None
         self._settings: Settings | None = None
         self._url = ""
+        self._where = _NOWHERE
         self._worker: Worker | None = None
         self._queues: dict[str, Queue] = {}
         self._lock = threading.RLock()
@@ -62,15 +68,80 @@ class Process:
         """Whether workers run in this process."""
         return self._worker is not None
 
-    def connect(self, store: PostgresStore, settings: Settings, url: str) -> None:
-        """Use a store."""
-        self._store, self._settings, self._url = store, settings, url
-        install_background(self)
+    @property
+    def settings(self) -> Settings:
+        """The settings in use.
 
-    def disconnect(self) -> None:
-        """Forget the store; workers must have been stopped."""
-        self._store = self._settings = None
-        install_background(None)
+        Raises:
+            NotInitialised: `Eventic.init` was not called.
+        """
+        if self._settings is None:
+            message = "Nothing is connected: call Eventic.init(name=..., database_url=...) first."
+            raise NotInitialised(message)
+        return self._settings
+
+    @property
+    def location(self) -> str:
+        """Where the data are, in a line and without a password."""
+        return self._where
+
+    def open(self, values: dict[str, Any], *, default_embedded: bool) -> bool:
+        """Connect to the database, bring its tables up to date and make records use it.
+
+        Args:
+            values: Settings by name, as `Eventic.init` takes them.
+            default_embedded: Whether the embedded server is used when no database is named anywhere.
+
+        Returns:
+            Whether it was this call that connected; the same database again changes nothing.
+
+        Raises:
+            ConfigurationError: A setting is bad, none names a database, or another one is connected already.
+            StoreUnavailable: Postgres does not answer.
+            MigrationRequired: The tables are at another revision and `auto_migrate` is off.
+            EvolutionError: Stored versions of a defined class cannot be read.
+        """
+        from eventic_core import store
+        from eventic_core.settings import Settings, slug
+
+        wanted = Settings(**{**values, "name": slug(values.get("name") or "eventic")})
+        if wanted.log_level is not None:
+            _log.setLevel(wanted.log_level)
+        with self._lock:
+            url, where = store.database_url(wanted, default_embedded=default_embedded)
+            if self._store is not None:
+                self._refuse_other(url)
+                return False
+            self._store = store.connect(wanted, url)
+            self._settings, self._url, self._where = wanted, url, where
+            install(self._store)
+            install_background(self)
+            allow_blocking(allowed=wanted.blocking_in_loop)
+        _log.info("connected: %s", where, extra={"action": "connected"})
+        return True
+
+    def _refuse_other(self, url: str) -> None:
+        if url != self._url:
+            message = (
+                f"Eventic is connected to another database already ({self._where}). "
+                "Call Eventic.shutdown() first, or use one database."
+            )
+            raise ConfigurationError(message)
+
+    def close(self) -> None:
+        """Stop the workers, letting what runs end, and disconnect; harmless when not connected."""
+        from eventic_core import store
+
+        if self._settings is not None:
+            self.stop(drain_seconds=self._settings.drain_seconds)
+        with self._lock:
+            connected, self._store, self._settings = self._store, None, None
+            self._url, self._where = "", _NOWHERE
+            install_background(None)
+            install(None)
+            allow_blocking(allowed=False)
+        if connected is not None:
+            store.disconnect(connected)
 
     # -- queues
 

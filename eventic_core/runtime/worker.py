@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from eventic_core.records.record_class import registered
-from eventic_core.runtime import adapter, functions, handlers
+from eventic_core.runtime import adapter, functions, handlers, performing
 from eventic_core.runtime.calls import LATER, RUN
 from eventic_core.runtime.catching_up import catch_up
 from eventic_core.runtime.dispatcher import Dispatcher
@@ -81,7 +81,7 @@ class Worker:
                 self._datasource = adapter.open_datasource(self._url, pool_size=self._settings.pool_size)
             for known in functions.workflows():
                 self.register(known)
-            for name in (HANDLE, HANDLE_MANY, LATER, RUN):
+            for name in (HANDLE, HANDLE_MANY, LATER, RUN, *performing.names()):
                 perform = self.executor.under_dbos(name, adapter.position)
                 adapter.register_workflow(name, perform, max_attempts=functions.MAX_ATTEMPTS)
             adapter.launch(self._settings, self._url, executor_id=slot, own_dispatch=self._dispatches)

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import psycopg
 from psycopg import errors as pg
 
-from eventic_core.errors import DuplicateKey, Invalid, InvalidRecord, RecordExists
+from eventic_core.errors import DuplicateKey, InvalidRecord, RecordExists
 from eventic_core.records.port import Append, Cursor, StaleWrite, StoredVersion, Written
 from eventic_core.records.stamp import Stamp
 from eventic_core.store import queries
 from eventic_core.store.handlers import GENERATION, HandlerList
+from eventic_core.store.moves import Moves
 from eventic_core.store.progress import Progress
 from eventic_core.store.slots import Slot
 from eventic_core.store.sql import COLUMNS, statement
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def _forms(name: str) -> dict[tuple[bool, bool], str]:
+def _forms(name: str, **parts: str) -> dict[tuple[bool, bool], str]:
     """Give the forms of a write: with or without a checkpoint, and work."""
     return {
         (gated, worked): statement(
@@ -45,6 +46,7 @@ def _forms(name: str) -> dict[tuple[bool, bool], str]:
             gate=GATE if gated else "",
             gated=GATED if gated else "",
             also=(CHECKPOINT if gated else "") + (WORK if worked else ""),
+            **parts,
         )
         for gated in (False, True)
         for worked in (False, True)
@@ -54,6 +56,8 @@ def _forms(name: str) -> dict[tuple[bool, bool], str]:
 _CREATE_ONE = _forms("create_one")
 _APPEND_ONE = _forms("append_one")
 _APPEND_MANY = _forms("append_many")
+_COUNTING = statement("part_counting", moved=statement("part_moved_rows").rstrip()).rstrip()
+_APPEND_TRACKED = _forms("append_tracked", counting=_COUNTING)
 _VERSIONS = statement("versions", columns=COLUMNS)
 _HEAD = statement("head", columns=COLUMNS)
 _VERSION = statement("version", columns=COLUMNS)
@@ -119,9 +123,10 @@ class PostgresStore:
         joined = _ours(tx)
         for append in appends:
             self._note(append)
+        moves = Moves.of(appends, lambda record_id: self.head(record_id, tx))
         while True:
             all_work = [*work, *self.handlers.follow_ups(appends)]
-            rows = self._write(appends, joined, all_work, checkpoint)
+            rows = self._write(appends, joined, all_work, checkpoint, moves)
             if len(rows) == len(appends):
                 break
             if checkpoint is not None and not isinstance(refused := self.work.refusal(checkpoint), LookupError):
@@ -142,8 +147,9 @@ class PostgresStore:
         joined: PostgresTransaction | None,
         work: Sequence[Work],
         checkpoint: Checkpoint | None,
+        moves: Moves | None,
     ) -> list[tuple[Any, ...]]:
-        sql, parameters = self._append_statement(appends, work, checkpoint)
+        sql, parameters = self._append_statement(appends, work, checkpoint, moves)
         try:
             if joined is not None:
                 return _guarded(joined, lambda: joined.fetch(sql, parameters))
@@ -154,7 +160,7 @@ class PostgresStore:
             raise _unstorable(error) from error
 
     def _append_statement(
-        self, appends: Sequence[Append], work: Sequence[Work], checkpoint: Checkpoint | None
+        self, appends: Sequence[Append], work: Sequence[Work], checkpoint: Checkpoint | None, moves: Moves | None
     ) -> tuple[str, Sequence[Any]]:
         generation = self.handlers.generation
         form = (checkpoint is not None, bool(work))
@@ -162,18 +168,18 @@ class PostgresStore:
         also = () if checkpoint is None else self.work.checkpoint_parameters(checkpoint)
         if work:
             also += self.work.work_parameters(work)
-        if len(appends) == 1 and not appends[0].keys:
+        if len(appends) == 1 and not appends[0].keys and moves is None:
             append = appends[0]
             if append.version == 0:
                 return _CREATE_ONE[form], (*gate, generation, *also, *_values(append))
             return _APPEND_ONE[form], (*gate, append.id, append.version, generation, *also, *_values(append))
-        if len({append.id for append in appends}) != len(appends):
-            message = "One statement cannot write two versions of a record."
-            raise Invalid(message)
         columns = [list(column) for column in zip(*map(_values, appends), strict=True)]
         keys = [(append.id, *key) for append in appends for key in append.keys]
         key_columns = [list(column) for column in zip(*keys, strict=True)] if keys else [[], [], [], []]
-        return _APPEND_MANY[form], (*gate, *columns, generation, *key_columns, *key_columns, *also)
+        after = (generation, *key_columns, *key_columns)
+        if moves is not None:
+            return _APPEND_TRACKED[form], (*gate, *columns, moves.before, *after, *moves.deltas, *also)
+        return _APPEND_MANY[form], (*gate, *columns, *after, *also)
 
     def enqueue(
         self, work: Sequence[Work], tx: Transaction | None = None, *, checkpoint: Checkpoint | None = None

@@ -146,3 +146,59 @@ sa.Index(
     dead_letters.c.id,
     postgresql_where=sa.text("state in ('open', 'retried')"),
 )
+
+sa.Index(
+    "records_items",
+    sa.text("(data ->> 'batch_id')"),
+    sa.text("((data ->> 'sequence_number')::bigint)"),
+    unique=True,
+    postgresql_where=sa.and_(LIVE, records.c.class_type == sa.literal_column("'Item'")),
+    _table=records,
+)
+sa.Index(
+    "records_item_executions",
+    sa.text("(data ->> 'run_id')"),
+    sa.text("(data ->> 'status')"),
+    sa.text("((data ->> 'number')::bigint)"),
+    postgresql_where=sa.and_(LIVE, records.c.class_type == sa.literal_column("'ItemExecution'")),
+    _table=records,
+)
+
+_COUNTERS = ("pending", "processing", "retrying", "completed", "failed", "cancelled", "skipped")
+
+run_counters = sa.Table(
+    "run_counters",
+    metadata,
+    sa.Column("run_id", sa.Uuid, primary_key=True),
+    sa.Column("batch_execution_id", sa.Uuid, primary_key=True, comment="all zeros for the run as a whole"),
+    sa.Column("workflow_id", sa.Text, comment="of the run's latest attempt; null for a batch execution"),
+    sa.Column("state", sa.Text, nullable=False, comment="running, paused, stopped or ended"),
+    sa.Column("tolerated", sa.BigInteger, comment="failed items after which no more are begun; null is any"),
+    sa.Column("planned", sa.BigInteger, nullable=False, server_default="0", comment="items in groups so far"),
+    sa.Column("planned_to", sa.BigInteger, nullable=False, server_default="-1", comment="the last sequence number"),
+    sa.Column("total", sa.BigInteger, nullable=False),
+    *(sa.Column(name, sa.BigInteger, nullable=False, server_default="0") for name in _COUNTERS),
+    sa.Column("started_at", sa.TIMESTAMP(timezone=True), nullable=False, server_default=sa.text("clock_timestamp()")),
+    sa.Column("changed_at", sa.TIMESTAMP(timezone=True), nullable=False, server_default=sa.text("clock_timestamp()")),
+    comment="how far each run is; moves with its items, in their transactions",
+)
+
+run_failures = sa.Table(
+    "run_failures",
+    metadata,
+    sa.Column("run_id", sa.Uuid, primary_key=True),
+    sa.Column("error_type", sa.Text, primary_key=True),
+    sa.Column("failed", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("tolerated", sa.BigInteger, comment="null is any number"),
+    comment="failed items of each run, by the class of their error",
+)
+
+rate_limits = sa.Table(
+    "rate_limits",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column(
+        "free_at", sa.TIMESTAMP(timezone=True), nullable=False, comment="when what was granted so far is used up"
+    ),
+    comment="what limits the items that all workers together begin",
+)

@@ -1,6 +1,6 @@
 """Background work in DBOS's tables: enqueued, found, completed, given back and taken over by our own statements.
 
-Owns the only SQL that names schema `dbos`, for the fixed columns the contract tests watch. Claiming is DBOS's own.
+Owns the SQL that claims, completes and moves work; the contract tests watch the columns of schema `dbos` it names.
 """
 
 from __future__ import annotations
@@ -138,6 +138,7 @@ class WorkTable:
             [item.lane for item in work],
             [int(item.delay_seconds * 1000) for item in work],
             notify,
+            [item.parent for item in work],
             self.app_version,
         )
 

@@ -10,7 +10,14 @@ from uuid import UUID
 import pytest
 
 from eventic_core import errors
-from eventic_core.errors import EventicError, InvalidRecord, MigrationRequired, RemoteError, VersionConflict
+from eventic_core.errors import (
+    EventicError,
+    InvalidRecord,
+    InvalidStateError,
+    MigrationRequired,
+    RemoteError,
+    VersionConflict,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,6 +42,8 @@ def _example(kind: type[EventicError]) -> EventicError:
     if issubclass(kind, VersionConflict):
         changed = [(4, "ann", "typo", ("text", "done")), (5, None, None, ())]
         return kind("Todo", UUID(int=1), expected=3, actual=5, changed=changed)
+    if issubclass(kind, InvalidStateError):
+        return kind("Run", UUID(int=1), "COMPLETED", "PENDING")
     if issubclass(kind, MigrationRequired):
         return kind(found=None, needed="0001", database="db")
     if issubclass(kind, RemoteError):

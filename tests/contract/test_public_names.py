@@ -14,10 +14,10 @@ from eventic_core.errors import EventicError
 NAMES = """
     AsOf Blame BlockingInLoop Change ChangedOutsideScope ConfigurationError Conflict Cursor Diff DuplicateKey
     DuplicateRegistration Eventic EventicError EvolutionError Filter Handle Invalid InvalidFilter InvalidRecord
-    InvalidRecordClass MigrationRequired Nondeterminism NotAllowed NotFound NotInitialised NotLaunched NotRegistered
-    NotSerialisable Page Properties Query Queue Record RecordDeleted RecordExists RecordNotFound Ref RemoteError
-    ResultTimeout Retry RunCancelled RunNotFound ScopeError Stamp StoreUnavailable StoredVersion VersionConflict
-    WriteInStep evented later on plain
+    InvalidRecordClass InvalidStateError MigrationRequired Nondeterminism NotAllowed NotFound NotInitialised
+    NotLaunched NotRegistered NotSerialisable Page Properties Query Queue Record RecordDeleted RecordExists
+    RecordNotFound Ref RemoteError ResultTimeout Retry RunCancelled RunNotFound ScopeError Stamp StoreUnavailable
+    StoredVersion VersionConflict WriteInStep evented later on plain
 """.split()  # noqa: SIM905 - eighty short lines would hide what is pinned
 
 

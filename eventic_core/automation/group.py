@@ -1,0 +1,298 @@
+"""A group of items, done by one worker: attempts one after the other, stored in slices, one statement each.
+
+A slice holds what the attempts of about half a second wrote, and their items' moves, with the group's checkpoint and
+the run's counters. So after a crash the items of the open slice are done again and no others. A group whose worker died
+more than once, and every group of an automation with `checkpoint="item"`, notes each attempt before it makes it: then
+an item that kills its worker is known, and given up after its attempts.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+import time
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextvars import copy_context
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from eventic_core.automation.declared import ITEMS, find
+from eventic_core.automation.item import Attempts, Outcome
+from eventic_core.automation.outcomes import ItemExecutionVersions
+from eventic_core.automation.slice import Refused, Slice
+from eventic_core.automation.status import ExecutionStatus
+from eventic_core.automation.steering import ItemContext
+from eventic_core.errors import InvalidStateError, RemoteError, StoreUnavailable
+from eventic_core.records.port import StaleWrite, Work
+from eventic_core.records.stamp import Origin
+from eventic_core.store.executions import ExecutionTable
+from eventic_core.store.handlers import call_payload
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from concurrent.futures import Future
+
+    from eventic_core.runtime.performing import Assignment
+    from eventic_core.store.transaction import PostgresTransaction
+
+_log = logging.getLogger("eventic")
+_CONFLICTS = 20
+_LEAST_DEATHS = 2
+"""Times a worker dies over an item before that is the item's fault, however few attempts it has."""
+S = ExecutionStatus
+
+
+class Group:
+    """One claim of a group."""
+
+    def __init__(self, assignment: Assignment) -> None:
+        values = assignment.values
+        self._assignment = assignment
+        self._values = values
+        self._store = assignment.store
+        self._table = ExecutionTable(assignment.store)
+        self._run_id = UUID(values["run"])
+        self._automation = find(values["automation"])
+        self._origin = Origin(
+            actor=values["actor"], correlation_id=values["correlation_id"], workflow_id=values["workflow"]
+        )
+        self._attempts = Attempts(self._automation, self._store, self._origin, assignment.invoke)
+        self._is_careful = self._automation.checkpoint == "item" or assignment.deaths > 0
+        self._slice = Slice(self._store, assignment.run_id, assignment.owner)
+        self._again: list[tuple[datetime, int, ItemExecutionVersions]] = []
+        self._late: list[tuple[datetime, ItemExecutionVersions]] = []
+        self._granted = 0
+
+    # -- the whole
+
+    def run(self) -> None:
+        """Do the items that are still to be done; the group is complete, or has been given back, when this returns.
+
+        Raises:
+            OwnershipLost: Somebody else took it over.
+        """
+        values = self._values
+        rows = self._table.group(self._run_id, values["first"], values["last"], values["only"])
+        items = [ItemExecutionVersions(row, self._origin) for row in rows]
+        if values["only"] is None:  # those that wait for their time have a group of their own
+            items = [item for item in items if item.document["due_at"] is None]
+        if not self._goes_on():
+            return
+        done = self._do_all(items) if self._automation.window == 1 or self._is_careful else self._overlap(items)
+        if done and self._store_slice():
+            self._table.complete_group(self._run_id, self._assignment.run_id, self._assignment.owner)
+
+    def _goes_on(self) -> bool:
+        """Tell whether the run goes on; if not, this group has been dealt with."""
+        assignment = self._assignment
+        while True:
+            if assignment.is_stopping():
+                self._store.work.put_back([(assignment.run_id, assignment.owner)])
+                return False
+            state = self._table.state(self._run_id)
+            if state == "running":
+                return True
+            if state != "paused":
+                self._table.complete_group(self._run_id, assignment.run_id, assignment.owner)
+                return False
+            if self._table.park_group(self._run_id, assignment.run_id, assignment.owner):
+                return False
+
+    def _store_slice(self) -> bool:
+        """Store what is collected; tells whether the run goes on, and this group with it."""
+        late, self._late = self._late, []
+        if late:
+            self._slice.work.append(self._later(late))
+        self._flush()
+        return self._goes_on()
+
+    def _flush(self) -> None:
+        """Store what is collected, and do those items again, one by one, that are refused."""
+        for refused in self._slice.store():
+            self._redo(refused)
+
+    # -- one after the other
+
+    def _do_all(self, items: Sequence[ItemExecutionVersions]) -> bool:
+        for item in items:
+            if self._is_careful and item.status == S.PROCESSING and not self._survived(item):
+                continue
+            if self._slice.is_full(self._automation) and not self._store_slice():
+                return False
+            if not self._wait_for_turn():
+                return False
+            self._do(item)
+        return self._do_again()
+
+    def _do_again(self) -> bool:
+        """Make the retries that are due soon, as they come due."""
+        while self._again:
+            due, _number, item = self._again[0]
+            wait_seconds = (due - datetime.now(UTC)).total_seconds()
+            if (wait_seconds > 0 or self._slice.is_full(self._automation)) and not self._store_slice():
+                return False
+            if wait_seconds > 0:
+                time.sleep(min(wait_seconds, 0.5))
+                continue
+            heapq.heappop(self._again)
+            if not self._wait_for_turn():
+                return False
+            self._do(item)
+        return True
+
+    def _do(self, item: ItemExecutionVersions) -> None:
+        item.begin()
+        if self._is_careful:
+            self._slice.add(item, Outcome())
+            if self._slice.store():
+                return  # somebody moved it meanwhile
+        self._end(item, self._attempt(item))
+
+    def _attempt(self, item: ItemExecutionVersions) -> Outcome:
+        """Call the function, again where records it wrote were written by others meanwhile."""
+        begun = len(item.versions)
+        document = item.document
+        context = ItemContext(
+            run_id=self._run_id,
+            batch_execution_id=UUID(document["batch_execution_id"]),
+            item_id=UUID(document["item_id"]),
+            item_execution_id=item.id,
+            number=item.number,
+            attempt=item.attempts,
+            correlation_id=self._origin.correlation_id,
+            idempotency_key=f"{self._run_id}:{item.number}",
+        )
+
+        def commit(outcome: Outcome, tx: PostgresTransaction) -> None:
+            item.end(outcome, self._automation)
+            self._slice.store_in(item, tx)
+
+        conflict: BaseException | None = None
+        for _ in range(_CONFLICTS):
+            item.forget(but=begun)
+            try:
+                return self._attempts.make(item.payload, context, commit)
+            except StaleWrite as error:
+                conflict = error.__cause__ or error
+            except StoreUnavailable as error:
+                _log.warning("item %s waits for Postgres: %s", item.number, error, extra={"action": "wait"})
+                time.sleep(1)
+        item.forget(but=begun)
+        return Outcome(error=conflict if isinstance(conflict, Exception) else StoreUnavailable("Postgres was away."))
+
+    def _end(self, item: ItemExecutionVersions, outcome: Outcome) -> None:
+        """Collect an attempt, and see to the next one if there is to be one."""
+        if not outcome.is_stored and self._slice.clashes(outcome):
+            self._flush()  # what another item wrote first, then this one on top of it
+            outcome = self._attempt(item)
+        if outcome.is_stored:
+            item.stored()
+        else:
+            item.end(outcome, self._automation)
+            self._slice.add(item, outcome)
+        if item.following is None:
+            return
+        if item.following.late:
+            self._late.append((item.following.due_at, item))
+        else:
+            heapq.heappush(self._again, (item.following.due_at, item.number, item))
+
+    def _redo(self, refused: Refused) -> None:
+        """Do an item by itself that was refused with others: what it wrote conflicts, or somebody moved it."""
+        item, error = refused
+        self._again = [entry for entry in self._again if entry[2] is not item]
+        heapq.heapify(self._again)
+        self._late = [entry for entry in self._late if entry[1] is not item]
+        for _ in range(_CONFLICTS):
+            rows = self._table.group(self._run_id, item.number, item.number, None)
+            if not rows:
+                return  # somebody else has ended it
+            fresh = ItemExecutionVersions(rows[0], self._origin)
+            fresh.begin()
+            outcome = Outcome(error=error)
+            if isinstance(error, StaleWrite | InvalidStateError):
+                outcome = self._attempt(fresh)
+            self._end(fresh, outcome)
+            again = self._slice.store()
+            if not again:
+                return
+            error = again[0].error
+        _log.error("item %s: its outcome could not be stored: %r", item.number, error, extra={"action": "refused"})
+
+    def _survived(self, item: ItemExecutionVersions) -> bool:
+        """Deal with an item over which a worker died; tells whether it may be tried again."""
+        died = item.attempts
+        error = RemoteError(f"The worker died {died} times over this item.", "worker")
+        most = max(item.document["max_attempts"] or 1, _LEAST_DEATHS)
+        if died >= most:
+            item.give_up(error)
+            self._slice.add(item, Outcome())
+            return False
+        item.revive(error)
+        return True
+
+    # -- overlapping
+
+    def _overlap(self, items: Sequence[ItemExecutionVersions]) -> bool:
+        """Make attempts at several items at a time: of an async function, whose items wait rather than compute."""
+        window = self._automation.window
+        waiting = iter(items)
+        running: dict[Future[Outcome], ItemExecutionVersions] = {}
+        with ThreadPoolExecutor(window, thread_name_prefix="eventic-items") as threads:
+            goes_on = True
+            while goes_on or running:
+                while goes_on and len(running) < window and (item := self._next(waiting)) is not None:
+                    if not self._wait_for_turn():
+                        goes_on = False
+                        break
+                    item.begin()
+                    running[threads.submit(copy_context().run, self._attempt, item)] = item
+                if not running:
+                    if goes_on and self._again:
+                        goes_on = self._store_slice()
+                        time.sleep(0.05)
+                        continue
+                    break
+                ended, _ = wait(running, timeout=self._automation.group_seconds, return_when=FIRST_COMPLETED)
+                for future in ended:
+                    self._end(running.pop(future), future.result())
+                if goes_on and self._slice.is_full(self._automation):
+                    goes_on = self._store_slice()
+        if not goes_on:
+            self._flush()
+        return goes_on
+
+    def _next(self, waiting: Iterator[ItemExecutionVersions]) -> ItemExecutionVersions | None:
+        if self._again and self._again[0][0] <= datetime.now(UTC):
+            return heapq.heappop(self._again)[2]
+        return next(waiting, None)
+
+    # -- limits
+
+    def _wait_for_turn(self) -> bool:
+        """Wait until the rate lets the next item begin; tells whether the run still goes on."""
+        rate = self._automation.rate
+        if rate is None:
+            return True
+        if self._granted == 0:
+            self._granted = max(1, min(int(rate[0] / rate[1] / 10), 100))
+            seconds = self._table.reserve(self._automation.name, self._granted, rate=rate)
+            while seconds > 0:
+                if not self._store_slice():
+                    return False
+                time.sleep(min(seconds, 0.5))
+                seconds -= 0.5
+        self._granted -= 1
+        return True
+
+    def _later(self, late: Sequence[tuple[datetime, ItemExecutionVersions]]) -> Work:
+        """Make the group that does items again when it is time."""
+        numbers = sorted(item.number for _due, item in late)
+        first_due = min(due for due, _item in late)
+        values = {**self._values, "first": numbers[0], "last": numbers[-1], "only": numbers}
+        delay = max((first_due - datetime.now(UTC)).total_seconds(), 0.001)
+        group_id = f"{self._assignment.run_id}.{self._slice.next_step}"
+        queue = self._automation.queue_name
+        payload = call_payload(values)
+        return Work(group_id, ITEMS, queue, payload, delay_seconds=delay, parent=self._values["workflow"])

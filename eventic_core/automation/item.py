@@ -1,0 +1,193 @@
+"""One attempt at one item: its function called in a scope of its own, and what came of it.
+
+What the function writes is collected, to be stored with the item's status in one statement with many others. One that
+needs a transaction of its own, because it queries what it has changed or sends SQL, gets one that ends with its status.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import ExitStack
+from contextvars import copy_context
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pydantic_core import to_jsonable_python
+
+from eventic_core.automation.steering import Cancel, ItemContext, Skip, Snooze
+from eventic_core.errors import Conflict, NotSerialisable, StoreUnavailable, VersionConflict
+from eventic_core.records import state
+from eventic_core.records.ids import ids_from
+from eventic_core.records.port import OwnershipLost, StaleWrite, Written, using_store
+from eventic_core.records.scope import edit_scope
+from eventic_core.records.stamp import acting, running
+from eventic_core.runtime.functions import idempotent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from eventic_core.automation.declared import DeclaredAutomation
+    from eventic_core.records.port import Append, Transaction, Work
+    from eventic_core.records.stamp import Origin
+    from eventic_core.store import PostgresStore
+    from eventic_core.store.transaction import PostgresTransaction
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of an attempt.
+
+    Attributes:
+        result: What the function returned, as JSON data, or a `Snooze`, `Cancel` or `Skip`.
+        error: What it raised; `None` if it did not.
+        appends: The versions it wrote, to be stored with its status.
+        work: The work it enqueued, likewise.
+        is_stored: Whether it was stored already, in a transaction of its own.
+    """
+
+    result: Any = None
+    error: Exception | None = None
+    appends: list[Append] = field(default_factory=list)
+    work: list[Work] = field(default_factory=list)
+    is_stored: bool = False
+
+
+class _ItemStore:
+    """The store in an item's scope: writes are collected until somebody needs a transaction."""
+
+    def __init__(self, store: PostgresStore, outcome: Outcome, commit: Callable[[PostgresTransaction], None]) -> None:
+        self._store = store
+        self._outcome = outcome
+        self._commit = commit
+        self.max_record_bytes = store.max_record_bytes
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def begin(self) -> PostgresTransaction:
+        tx = self._store.begin()
+        tx.before_commit = self._commit
+        return tx
+
+    def append(
+        self, appends: Sequence[Append], tx: PostgresTransaction | None = None, *, work: Sequence[Work] = ()
+    ) -> list[Written]:
+        if tx is not None:
+            return self._store.append(appends, tx, work=work)
+        self._outcome.appends.extend(appends)
+        self._outcome.work.extend(work)
+        return [Written(append, state.provisional(append)) for append in appends]
+
+    def enqueue(self, work: Sequence[Work], tx: Transaction | None = None) -> None:
+        if tx is not None:
+            self._store.enqueue(work, tx)
+        else:
+            self._outcome.work.extend(work)
+
+
+class _Late(Exception):
+    """The attempt has timed out meanwhile: what it was about to store is not wanted any more."""
+
+
+class Attempts:
+    """Makes attempts at the items of a run.
+
+    Args:
+        automation: Whose function is called.
+        store: Where records are.
+        origin: Who acts, and the run; the step is the item's number.
+        invoke: Calls a function, awaiting it if it is async.
+    """
+
+    def __init__(
+        self, automation: DeclaredAutomation[Any, Any], store: PostgresStore, origin: Origin, invoke: Callable[..., Any]
+    ) -> None:
+        self._automation = automation
+        self._store = store
+        self._origin = origin
+        self._invoke = invoke
+
+    def make(
+        self, payload: Any, context: ItemContext, commit: Callable[[Outcome, PostgresTransaction], None]
+    ) -> Outcome:
+        """Call the function for one item, within its time.
+
+        Args:
+            payload: The item's.
+            context: What the function is told.
+            commit: Writes the item's status into a transaction that the function needed.
+
+        Raises:
+            OwnershipLost: The work was taken over.
+            StoreUnavailable: Postgres is away, which is not the item's fault.
+            StaleWrite: Somebody wrote a record that it wrote too: it is to be called again.
+        """
+        seconds = self._automation.timeout_seconds
+        if seconds is None or self._automation.is_async:
+            return self._attempt(payload, context, commit)
+        late = threading.Event()
+        ended: list[Outcome | BaseException] = []
+
+        def unless_late(outcome: Outcome, tx: PostgresTransaction) -> None:
+            if late.is_set():
+                raise _Late
+            commit(outcome, tx)
+
+        def attempt() -> None:
+            try:
+                ended.append(self._attempt(payload, context, unless_late))
+            except BaseException as error:  # noqa: BLE001 - raised again by who waits
+                ended.append(error)
+
+        thread = threading.Thread(target=copy_context().run, args=(attempt,), name="eventic-item", daemon=True)
+        thread.start()
+        thread.join(seconds)
+        if thread.is_alive():
+            late.set()
+            thread.join(0.05)  # it may be committing: then that stands
+        if not ended:
+            return Outcome(error=TimeoutError(f"It took longer than {seconds} s; its thread is left to itself."))
+        if isinstance(ended[0], BaseException):
+            raise ended[0]
+        return ended[0]
+
+    def _attempt(
+        self, payload: Any, context: ItemContext, commit: Callable[[Outcome, PostgresTransaction], None]
+    ) -> Outcome:
+        outcome = Outcome()
+
+        def write(tx: PostgresTransaction) -> None:
+            commit(outcome, tx)
+            outcome.is_stored = True
+
+        store: Any = _ItemStore(self._store, outcome, write)
+        try:
+            with ExitStack() as stack:
+                stack.enter_context(using_store(store))
+                stack.enter_context(ids_from(None))
+                origin = self._origin
+                stack.enter_context(acting(actor=origin.actor, correlation_id=origin.correlation_id))
+                stack.enter_context(running(workflow_id=origin.workflow_id or "", step_id=context.number))
+                stack.enter_context(idempotent(context.idempotency_key))
+                stack.enter_context(edit_scope(default_reason=self._automation.name))
+                item = self._automation.item_of(payload)
+                outcome.result = _as_json(self._invoke(self._automation.call, item, context), self._automation.name)
+        except (OwnershipLost, StoreUnavailable, StaleWrite):
+            raise
+        except VersionConflict as error:  # of what it wrote: nothing is wrong with the item
+            raise StaleWrite from error
+        except Exception as error:
+            if type(error) is Conflict and error.__cause__ is not None:  # a deadlock, which Postgres ended
+                raise StaleWrite from error
+            return Outcome(error=error)
+        return outcome
+
+
+def _as_json(result: Any, name: str) -> Any:
+    if isinstance(result, Snooze | Cancel | Skip):
+        return result
+    try:
+        return to_jsonable_python(result, inf_nan_mode="constants")
+    except (ValueError, TypeError, RecursionError) as error:
+        message = f"{name}: JSON cannot hold what it returned, {result!r:.200}: {error}"
+        raise NotSerialisable(message) from error

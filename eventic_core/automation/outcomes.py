@@ -1,0 +1,158 @@
+"""What came of an attempt, as versions of the item's execution: one for each move of its status.
+
+Pure: documents in, documents out. When they are written, and with what, is decided in `group`.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pydantic_core import from_json, to_json
+
+from eventic_core.automation.status import ExecutionStatus
+from eventic_core.automation.steering import Cancel, Skip, Snooze
+from eventic_core.records.ids import new_id
+from eventic_core.records.port import Append
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from eventic_core.automation.declared import DeclaredAutomation
+    from eventic_core.automation.item import Outcome
+    from eventic_core.records.stamp import Origin
+    from eventic_core.store.executions import GroupItem
+
+S = ExecutionStatus
+IN_GROUP_SECONDS = 0.05
+"""A retry that is due sooner is made by the group itself; a later one by a group of its own, when it is time."""
+
+
+WORKER_DIED = "WorkerDied"
+"""The class of error of an item that kills its workers."""
+
+
+class Next(NamedTuple):
+    """When an item is to be done again; in a group of its own if it is `late`."""
+
+    due_at: datetime
+    late: bool
+
+
+class ItemExecutionVersions:
+    """The execution of one item as its moves go on; `versions` are those that are not stored yet."""
+
+    def __init__(self, item: GroupItem, origin: Origin) -> None:
+        self.id: UUID = item.id
+        self.payload = item.payload
+        self.versions: list[Append] = []
+        self.following: Next | None = None
+        self._documents: list[dict[str, Any]] = [from_json(item.data)]
+        self._version = item.version
+        self._origin = origin
+        self.number = int(self.document["number"])
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The execution's values with its last move."""
+        return self._documents[-1]
+
+    @property
+    def status(self) -> str:
+        """The status it has with its last move."""
+        return str(self.document["status"])
+
+    @property
+    def attempts(self) -> int:
+        """Attempts so far."""
+        return int(self.document["attempt_count"])
+
+    def begin(self) -> None:
+        """An attempt begins."""
+        moment = datetime.now(UTC)
+        self._move(
+            "start", S.PROCESSING, attempt_count=self.attempts + 1, started_at=moment, finished_at=None, due_at=None
+        )
+
+    def end(self, outcome: Outcome, automation: DeclaredAutomation[Any, Any]) -> None:
+        """An attempt has ended; `following` tells when there is to be another one."""
+        self.following = None
+        moment = datetime.now(UTC)
+        if outcome.error is not None:
+            self.fail(outcome.error, automation, moment)
+            return
+        match outcome.result:
+            case Snooze(seconds):
+                due_at = self._follow(moment, seconds)
+                self._move("snooze", S.RETRYING, attempt_count=self.attempts - 1, due_at=due_at)
+            case Cancel(reason):
+                self._move("cancel", S.CANCELLED, error_message=reason, finished_at=moment)
+            case Skip(reason):
+                self._move("skip", S.SKIPPED, error_message=reason, finished_at=moment)
+            case result:
+                self._move("complete", S.COMPLETED, result_payload=result, finished_at=moment)
+
+    def fail(self, error: BaseException, automation: DeclaredAutomation[Any, Any], moment: datetime) -> None:
+        """An attempt failed: to be made again if the error's policy has attempts left, else for good."""
+        policy = automation.retry_for(error)
+        most = self.document["max_attempts"]
+        earlier = 0 if most is None else most - automation.max_attempts  # of attempts of the run before this one
+        what = {"error_message": str(error) or repr(error), "error_type": type(error).__name__}
+        if self.attempts - earlier >= policy.max_attempts:
+            self._move("fail", S.FAILED, **what, finished_at=moment)
+            return
+        due_at = self._follow(moment, policy.delay_after(max(self.attempts - earlier, 1)))
+        self._move("fail", S.RETRYING, **what, due_at=due_at)
+
+    def _follow(self, moment: datetime, seconds: float) -> datetime | None:
+        """Note when the next attempt is due; gives that moment if it is too late for this group."""
+        late = seconds > IN_GROUP_SECONDS
+        self.following = Next(moment + timedelta(seconds=seconds), late)
+        return self.following.due_at if late else None
+
+    def revive(self, error: BaseException) -> None:
+        """A worker died over it: it is tried again."""
+        what = {"error_message": str(error), "error_type": WORKER_DIED}
+        self._move("fail", S.RETRYING, **what, due_at=None)
+
+    def give_up(self, error: BaseException) -> None:
+        """Workers keep dying over it: it has failed."""
+        what = {"error_message": str(error), "error_type": WORKER_DIED}
+        self._move("fail", S.FAILED, **what, finished_at=datetime.now(UTC), due_at=None)
+
+    def stored(self) -> None:
+        """What there was to store is stored."""
+        self.versions = []
+        self._documents = self._documents[-1:]
+
+    def forget(self, *, but: int = 0) -> None:
+        """Take back all but the first of the moves that are not stored."""
+        taken = len(self.versions) - but
+        if taken > 0:
+            self._version -= taken
+            del self.versions[but:]
+            del self._documents[but + 1 :]
+
+    def _move(self, call: str, status: str, **values: Any) -> None:
+        self._version += 1
+        before = self.status
+        self._documents.append({**self.document, **values, "status": status})
+        origin = self._origin
+        append = Append(
+            self.id,
+            self._version,
+            "ItemExecution",
+            to_json(self.document),
+            1,
+            origin.actor,
+            call,
+            origin.correlation_id,
+            origin.workflow_id,
+            self.number,
+            False,
+            (),
+            new_id(),
+            call,
+            before,
+        )
+        self.versions.append(append)

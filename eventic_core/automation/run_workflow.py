@@ -1,0 +1,232 @@
+"""The workflow of a run's attempt: it plans groups, waits for the last item, and ends the run.
+
+It holds no thread while it waits: its row in the queue's table sleeps, and the transaction that leaves nothing to do
+wakes it. So it goes through its stages each time it is claimed, and each knows from the tables whether it is done.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from eventic_core.automation.control import close_retrying
+from eventic_core.automation.declared import ITEMS, find
+from eventic_core.automation.executions import BatchExecution
+from eventic_core.automation.run import Run
+from eventic_core.automation.starting import transaction_of_scope
+from eventic_core.automation.status import ExecutionStatus
+from eventic_core.records.port import OwnershipLost, Work
+from eventic_core.records.stamp import Origin, acting
+from eventic_core.runtime.finishing import Finish, run_in_transaction
+from eventic_core.store.executions import WHOLE_RUN, ExecutionTable
+from eventic_core.store.handlers import call_payload
+from eventic_core.store.work import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from eventic_core.runtime.performing import Assignment
+    from eventic_core.store.executions import Counters
+    from eventic_core.store.transaction import PostgresTransaction
+
+_log = logging.getLogger("eventic")
+_PLANNED_AT_ONCE = 2_000
+_GROUPS_WANTED = 64
+"""So many that several workers have some each, where a batch is small and its items may be slow."""
+S = ExecutionStatus
+
+
+class RunWorkflow:
+    """One claim of the workflow of a run's attempt."""
+
+    def __init__(self, assignment: Assignment) -> None:
+        self._assignment = assignment
+        self._store = assignment.store
+        self._table = ExecutionTable(assignment.store)
+        self._run_id = UUID(assignment.values["run"])
+        self._automation = find(assignment.values["automation"])
+        self._origin = Origin(
+            actor=assignment.values["actor"],
+            correlation_id=assignment.values["correlation_id"],
+            workflow_id=assignment.run_id,
+        )
+
+    def run(self) -> None:
+        """Go through the stages until there is something to wait for, or the run has ended."""
+        while True:
+            counters = self._table.counters(self._run_id)
+            if not counters or counters[0].state == "ended":
+                self._assignment.finish("null")
+                return
+            if self._begin() or self._plan(counters):
+                continue
+            if counters[0].state == "stopped":
+                with self._store.transaction() as tx:
+                    self._table.owned(self._assignment.run_id, self._assignment.owner, tx)
+                    self._table.drop_groups(self._assignment.run_id, tx)
+            if self._table.park_run(self._run_id, self._assignment.run_id, self._assignment.owner):
+                return
+            self._end()
+            return
+
+    # -- beginning
+
+    def _begin(self) -> bool:
+        """Move the run and its batches' parts to PROCESSING; tells whether there was something to do."""
+        with self._acting():
+            if Run.hydrate(self._run_id).status not in (S.PENDING, S.RETRYING):
+                return False
+        self._in_transaction(self._start_records, _Held(self, None))
+        return True
+
+    def _start_records(self) -> None:
+        run = Run.hydrate(self._run_id)
+        for part in self._parts():
+            if part.status in (S.PENDING, S.RETRYING):
+                part.start()
+        run.start()
+
+    def _parts(self) -> list[BatchExecution]:
+        return BatchExecution.where(BatchExecution.fields.run_id == self._run_id).all()
+
+    # -- planning
+
+    def _plan(self, counters: Sequence[Counters]) -> bool:
+        """Put some more items into groups; tells whether there were any."""
+        run, *parts = counters
+        if run.state not in ("running", "paused"):
+            return False
+        if self._assignment.run_id != str(self._run_id) and self._plan_again(run):
+            return True
+        return any(part.planned < part.total and self._plan_part(run, part, parts) for part in parts)
+
+    def _plan_part(self, run: Counters, part: Counters, parts: Sequence[Counters]) -> bool:
+        with self._acting():
+            batch_id = BatchExecution.hydrate(part.batch_execution_id).batch_id
+        before = sum(other.planned for other in parts)
+        with self._store.transaction() as tx:
+            self._table.owned(self._assignment.run_id, self._assignment.owner, tx)
+            count, last = self._table.plan_items(
+                self._run_id,
+                part.batch_execution_id,
+                batch_id,
+                tx,
+                after=part.planned_to,
+                planned=before,
+                count=min(_PLANNED_AT_ONCE, part.total - part.planned),
+                max_attempts=self._automation.max_attempts,
+                workflow_id=self._assignment.run_id,
+                origin=self._origin,
+            )
+            planned = part.planned + count
+            if not count:  # items were deleted since they were counted
+                self._table.lower_total(self._run_id, part.batch_execution_id, part.total - planned, tx)
+            else:
+                self._table.note_planned(
+                    self._run_id, part.batch_execution_id, before=part.planned, planned=planned, to=last, tx=tx
+                )
+                numbers = range(before + 1, before + count + 1)
+                self._store.enqueue(self._groups(numbers, run.total), tx)
+        return True
+
+    def _plan_again(self, run: Counters) -> bool:
+        """Put items that are to be done again into groups; the run's `planned` is the last number looked at."""
+        numbers = self._table.unfinished_numbers(self._run_id, after=run.planned, count=_PLANNED_AT_ONCE)
+        if not numbers:
+            return False
+        with self._store.transaction() as tx:
+            self._table.owned(self._assignment.run_id, self._assignment.owner, tx)
+            self._table.note_planned(
+                self._run_id, WHOLE_RUN, before=run.planned, planned=numbers[-1], to=run.planned_to, tx=tx
+            )
+            self._store.enqueue(self._groups(numbers, run.unfinished), tx)
+        return True
+
+    def _groups(self, numbers: Sequence[int], total: int) -> list[Work]:
+        size = max(1, min(self._automation.group_size, -(-total // _GROUPS_WANTED)))
+        chunks = [numbers[first : first + size] for first in range(0, len(numbers), size)]
+        return [self._group(chunk[0], chunk[-1]) for chunk in chunks]
+
+    def _group(self, first: int, last: int) -> Work:
+        values = {
+            "run": str(self._run_id),
+            "workflow": self._assignment.run_id,
+            "automation": self._automation.name,
+            "first": first,
+            "last": last,
+            "only": None,
+            "actor": self._origin.actor,
+            "correlation_id": self._origin.correlation_id,
+        }
+        group_id = f"{self._assignment.run_id}-g{first}"
+        queue = self._automation.queue_name
+        return Work(group_id, ITEMS, queue, call_payload(values), parent=self._assignment.run_id)
+
+    # -- ending
+
+    def _end(self) -> None:
+        self._in_transaction(self._end_records, _Held(self, "null"))
+        _log.info("run %s has ended", self._run_id, extra={"action": "run_ended", "run": str(self._run_id)})
+
+    def _end_records(self) -> None:
+        tx = transaction_of_scope()
+        ended = self._table.set_state(self._run_id, "ended", before=("running", "paused", "stopped"), tx=tx)
+        if not ended:  # cancelled meanwhile
+            return
+        close_retrying(self._table, self._run_id, tx, origin=self._origin)
+        whole, *parts = self._table.counters(self._run_id, tx)
+        failures = self._table.failures(self._run_id, tx)
+        tolerated = whole.tolerated
+        is_good = not whole.unfinished and whole.failed <= (tolerated if tolerated is not None else 0)
+        is_good = is_good and not self._table.is_over(self._run_id, tx)
+        by_part = {part.batch_execution_id: part for part in parts}
+        for execution in self._parts():
+            part = by_part[execution.id]
+            if is_good or not (part.failed or part.unfinished):
+                execution.complete()
+            else:
+                execution.fail()
+        run = Run.hydrate(self._run_id)
+        if is_good:
+            run.complete()
+        else:
+            run.fail(summary(whole, failures))
+
+    # -- how
+
+    def _acting(self) -> Any:
+        return acting(actor=self._origin.actor, correlation_id=self._origin.correlation_id)
+
+    def _in_transaction(self, body: Callable[[], None], finish: Finish) -> None:
+        with self._acting():
+            run_in_transaction(self._store, body, finish, run_id=self._assignment.run_id, step_id=None)
+
+    def finish(self, result: str | None, tx: PostgresTransaction | None) -> None:
+        """End a transaction of the run: it must still be this worker's, and is done if there is a result."""
+        assignment = self._assignment
+        with self._store.transaction(tx) as own:
+            if result is None:
+                self._table.owned(assignment.run_id, assignment.owner, own)
+            elif not self._store.work.complete(
+                Outcome(assignment.run_id, assignment.owner, "SUCCESS", result, None), own
+            ):
+                raise OwnershipLost(assignment.run_id)
+
+
+class _Held(Finish):
+    def __init__(self, workflow: RunWorkflow, outcome: str | None) -> None:
+        super().__init__()
+        self._workflow = workflow
+        self._outcome = outcome
+
+    def write(self, tx: PostgresTransaction | None) -> None:
+        self._workflow.finish(self._outcome, tx)
+
+
+def summary(counters: Counters, failures: dict[str, int]) -> str:
+    """Say in a line why a run failed."""
+    kinds = ", ".join(f"{count:,} {name}" for name, count in list(failures.items())[:5])
+    bound = "" if counters.tolerated is None else f", {counters.tolerated:,} are tolerated"
+    left = f"; {counters.unfinished:,} were not begun" if counters.unfinished else ""
+    return f"{counters.failed:,} of {counters.total:,} items failed{bound}{': ' if kinds else ''}{kinds}{left}."

@@ -1,0 +1,122 @@
+"""A slice: what some attempts wrote and their items' moves, collected until one statement stores it all."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from eventic_core.errors import Conflict, Invalid
+from eventic_core.records.port import AlreadyDone, Checkpoint, StaleWrite
+from eventic_core.runtime.journal import now_ms, patiently
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from eventic_core.automation.declared import DeclaredAutomation
+    from eventic_core.automation.item import Outcome
+    from eventic_core.automation.outcomes import ItemExecutionVersions
+    from eventic_core.records.port import Append, Work
+    from eventic_core.store import PostgresStore
+    from eventic_core.store.transaction import PostgresTransaction
+
+
+class Refused(NamedTuple):
+    """An item whose versions, or those it wrote, were refused, and why."""
+
+    item: ItemExecutionVersions
+    error: Exception
+
+
+class Slice:
+    """What is to be stored next of a group, as a step of it.
+
+    Args:
+        store: Where.
+        group_id: The group, whose steps the slices are.
+        owner: The token of the claim: a zombie's slice is refused.
+    """
+
+    def __init__(self, store: PostgresStore, group_id: str, owner: str) -> None:
+        self.work: list[Work] = []
+        self._store = store
+        self._group_id = group_id
+        self._owner = owner
+        self._entries: list[tuple[ItemExecutionVersions, Outcome]] = []
+        self._written: set[Any] = set()
+        self._began = time.monotonic()
+        self._began_ms = now_ms()
+        self._lock = threading.RLock()
+        _created, last = patiently(lambda: store.work.last_step(group_id))
+        self.next_step = last + 1
+
+    def add(self, item: ItemExecutionVersions, outcome: Outcome) -> None:
+        """Collect an attempt and its item's moves."""
+        with self._lock:
+            if not self._entries:
+                self._began, self._began_ms = time.monotonic(), now_ms()
+            self._entries.append((item, outcome))
+            self._written.update(append.id for append in outcome.appends)
+
+    def clashes(self, outcome: Outcome) -> bool:
+        """Tell whether an attempt wrote a record that another one of the slice wrote too."""
+        return any(append.id in self._written for append in outcome.appends)
+
+    def is_full(self, automation: DeclaredAutomation[Any, Any]) -> bool:
+        """Tell whether it is time to store it."""
+        if not self._entries:
+            return False
+        if automation.checkpoint == "item" or len(self._entries) >= automation.group_size:
+            return True
+        return time.monotonic() - self._began >= automation.group_seconds
+
+    def store(self) -> list[Refused]:
+        """Store what is collected, all at once or else each item by itself; gives those that are refused even so.
+
+        Raises:
+            OwnershipLost: The group is somebody else's; nothing is stored.
+        """
+        with self._lock:
+            entries, self._entries, self._written = self._entries, [], set()
+            work, self.work = self.work, []
+            if not entries and not work:
+                return []
+            if self._try(entries, work) is None:
+                return []
+            if work:
+                self._try([], work)
+            tried = [(item, self._try([(item, outcome)], [])) for item, outcome in entries]
+            return [Refused(item, error) for item, error in tried if error is not None]
+
+    def store_in(self, item: ItemExecutionVersions, tx: PostgresTransaction) -> None:
+        """Store an item's moves in the transaction of its own attempt."""
+        with self._lock:
+            self._store.append(item.versions, tx, checkpoint=self._checkpoint([item]))
+            self.next_step += 1
+
+    def _try(self, entries: Sequence[tuple[ItemExecutionVersions, Outcome]], work: Sequence[Work]) -> Exception | None:
+        """Store some entries in one statement; gives the reason if none of them is stored."""
+        appends: list[Append] = []
+        all_work = list(work)
+        for item, outcome in entries:
+            appends += [*outcome.appends, *item.versions]
+            all_work += outcome.work
+        checkpoint = self._checkpoint([item for item, _outcome in entries])
+        try:
+            if appends:
+                patiently(lambda: self._store.append(appends, work=all_work, checkpoint=checkpoint))
+            else:
+                patiently(lambda: self._store.enqueue(all_work, checkpoint=checkpoint))
+        except AlreadyDone:
+            pass  # a statement whose reply was lost: it is stored
+        except (StaleWrite, Conflict, Invalid) as error:
+            return error
+        self.next_step += 1
+        for item, _outcome in entries:
+            item.stored()
+        return None
+
+    def _checkpoint(self, items: Sequence[ItemExecutionVersions]) -> Checkpoint:
+        numbers = [item.number for item in items]
+        name = f"items {min(numbers)} to {max(numbers)}" if numbers else "items to be done later"
+        return Checkpoint(self._group_id, self._owner, self.next_step, name, "null", self._began_ms)

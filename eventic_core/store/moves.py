@@ -1,0 +1,126 @@
+"""Versions of classes with states, before they are written: may they follow, and what do they change in counters?
+
+The one place every write passes, whoever makes it: the state machines of the classes are asked here.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from pydantic_core import from_json
+
+from eventic_core.errors import Invalid
+from eventic_core.records.record_class import find_class
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from eventic_core.records.port import Append, StoredVersion
+    from eventic_core.records.states import StateMachine
+
+    Head = Callable[[UUID], StoredVersion | None]
+
+ITEM_EXECUTION = "ItemExecution"
+_FAILED = "FAILED"
+
+
+class Moves:
+    """The moves of some versions.
+
+    Attributes:
+        before: For each version, the state its record must have; `None` where a version before it is written along.
+        deltas: Parameters of `part_moved_rows`.
+    """
+
+    def __init__(self, before: list[str | None], deltas: tuple[list[Any], ...]) -> None:
+        self.before = before
+        self.deltas = deltas
+
+    @classmethod
+    def of(cls, appends: Sequence[Append], head: Head) -> Moves | None:
+        """Check the moves of versions; `None` if no class has states and no record has several versions.
+
+        Args:
+            appends: What is to be written, the versions of a record in a row.
+            head: Reads a record's current version, for a writer who does not know its state.
+
+        Raises:
+            InvalidStateError: A new record's state is not the initial one, or one state may not follow another.
+            Invalid: The versions of a record are not in a row.
+        """
+        machines = {kind: _machine(kind) for kind in {append.class_type for append in appends}}
+        if not any(machines.values()) and len({append.id for append in appends}) == len(appends):
+            return None
+        made = _Made(machines, head)
+        before = [made.take(append) for append in appends]
+        return cls(before, made.deltas())
+
+
+def _machine(class_type: str) -> StateMachine | None:
+    known = find_class(class_type)
+    machine: StateMachine | None = None if known is None else known.__eventic__.states
+    return machine
+
+
+class _Made:
+    def __init__(self, machines: dict[str, StateMachine | None], head: Head) -> None:
+        self._machines = machines
+        self._head = head
+        self._last: dict[UUID, tuple[Append, str | None, dict[str, Any]]] = {}
+        self._first: dict[UUID, tuple[str | None, str | None]] = {}
+
+    def take(self, append: Append) -> str | None:
+        """Check the next version; gives the state its record must have."""
+        machine = self._machines[append.class_type]
+        earlier = self._last.get(append.id)
+        if earlier is not None and append.version != earlier[0].version + 1:
+            message = f"The versions of {append.class_type} {append.id} are not in a row. Nothing was stored."
+            raise Invalid(message)
+        if machine is None:
+            self._last[append.id] = (append, None, {})
+            return None
+        document = from_json(append.data)
+        state = str(document[machine.field])
+        before = earlier[1] if earlier is not None else self._before(append, machine)
+        machine.check(append.class_type, append.id, before, state, _calls(append))
+        self._last[append.id] = (append, state, document)
+        return before if earlier is None else None
+
+    def _before(self, append: Append, machine: StateMachine) -> str | None:
+        before, error = append.before, None
+        is_counted = append.class_type == ITEM_EXECUTION
+        if append.version and (before is None or (is_counted and before == _FAILED)):
+            row = self._head(append.id)
+            if row is not None and row.version == append.version - 1:
+                document = row.document
+                before, error = str(document[machine.field]), document.get("error_type")
+        if is_counted:
+            self._first[append.id] = (before, error)
+        return before if append.version else None
+
+    def deltas(self) -> tuple[list[Any], ...]:
+        """Count the moves of items' executions: to and from each status, and the errors of those that failed."""
+        moved: defaultdict[tuple[UUID, UUID, str], int] = defaultdict(int)
+        failed: defaultdict[tuple[UUID, str], int] = defaultdict(int)
+        for record_id, (before, error) in self._first.items():
+            _append, after, document = self._last[record_id]
+            if before == after:
+                continue
+            run_id, part_id = UUID(document["run_id"]), UUID(document["batch_execution_id"])
+            for state, kind, step in ((after, document.get("error_type"), 1), (before, error, -1)):
+                if state is not None:
+                    moved[run_id, part_id, state] += step
+                if state == _FAILED and kind is not None:
+                    failed[run_id, kind] += step
+        return (*_columns(moved, 3), *_columns(failed, 2))
+
+
+def _columns(counts: dict[Any, int], width: int) -> list[list[Any]]:
+    rows = [(*key, count) for key, count in counts.items() if count]
+    return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width + 1)]
+
+
+def _calls(append: Append) -> tuple[str, ...]:
+    return tuple(append.calls.split(",")) if append.calls else ()

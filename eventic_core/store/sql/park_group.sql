@@ -1,0 +1,12 @@
+-- Purpose: a group waits while its run is paused. Locks: the run's counters, shared, so that nobody resumes it meanwhile;
+--          the group's row. Index: run_counters_pkey, workflow_status_pkey.
+with paused as materialized (
+    select from eventic.run_counters
+    where run_id = %s and batch_execution_id = '00000000-0000-0000-0000-000000000000' and state = 'paused'
+    for share
+)
+update dbos.workflow_status
+set status = 'DELAYED', delay_until_epoch_ms = %s, owner_xid = null, executor_id = null, started_at_epoch_ms = null,
+    recovery_attempts = greatest(recovery_attempts - 1, 0)
+where workflow_uuid = %s and owner_xid = %s and status = 'PENDING' and exists (select from paused)
+returning 1
