@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import sys
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,11 @@ QUEUE = "floor-0"
 def trivial(number: int) -> int:
     """Do nothing, durably."""
     return number
+
+
+KEEP = """
+update bench_item set status = 'COMPLETED', attempts = :attempts, result = cast(:result as jsonb) where number = :number
+"""
 
 
 def queue_name(number: int) -> str:
@@ -59,7 +65,7 @@ def enqueueing(url: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def client(url: str) -> Iterator[Callable[[int], None]]:
+def client(url: str, workflow: str = "trivial") -> Iterator[Callable[[int], None]]:
     """Give what enqueues so many in one transaction of DBOS's client."""
     engine = sa.create_engine(sa.make_url(url).set(drivername="postgresql+psycopg"))
     dbos = DBOSClient(system_database_engine=engine)
@@ -69,7 +75,7 @@ def client(url: str) -> Iterator[Callable[[int], None]]:
             for number in range(count):
                 dbos.enqueue_in_transaction(
                     connection,
-                    {"queue_name": QUEUE, "workflow_name": "trivial", "app_version": VERSION},
+                    {"queue_name": QUEUE, "workflow_name": workflow, "app_version": VERSION},
                     number,
                 )
 
@@ -80,13 +86,44 @@ def client(url: str) -> Iterator[Callable[[int], None]]:
         engine.dispose()
 
 
+def define_items(url: str) -> None:
+    """Define a workflow that does an item of table bench_item, in a transaction; one in a hundred fails once."""
+    from dbos import SQLAlchemyDatasource
+
+    source = SQLAlchemyDatasource.create(
+        sa.make_url(url).set(drivername="postgresql+psycopg").render_as_string(hide_password=False),
+        engine_kwargs={"pool_pre_ping": False, "pool_size": 40},
+    )
+
+    def attempt(number: int, attempts: int) -> dict[str, int]:
+        if number % 100 == 0 and attempts == 1:
+            raise ConnectionError(f"{number} fails once")
+        result = {"square": number * number}
+        values = {"number": number, "attempts": attempts, "result": json.dumps(result)}
+        source.sql_session().execute(sa.text(KEEP), values)
+        return result
+
+    @DBOS.workflow(name="item")
+    def item(number: int) -> dict[str, int]:
+        number += 1
+        for attempts in (1, 2):
+            try:
+                return source.run_tx_step({"name": f"attempt {attempts}"}, attempt, number, attempts)
+            except ConnectionError:
+                continue
+        raise RuntimeError(f"{number} failed twice")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("url")
     parser.add_argument("--queues", type=int, default=1)
     parser.add_argument("--concurrency", type=int, default=100, help="of a queue in this worker")
     parser.add_argument("--interval-seconds", type=float, default=0.05, help="between polls of a queue")
+    parser.add_argument("--items", action="store_true", help="also do items of table bench_item")
     wanted = parser.parse_args()
+    if wanted.items:
+        define_items(wanted.url)
     DBOS(config=config(wanted.url))
     DBOS.launch()
     for number in range(wanted.queues):

@@ -122,6 +122,16 @@ def eventic(migrated_url: str) -> Iterator[str]:
     Eventic.shutdown()
 
 
+@pytest.fixture(scope="module")
+def workers(server_url: str, template: str) -> Iterator[str]:
+    """Workers of this process on a database that a module's tests share, for starting them takes long; gives its URL."""
+    for url in _database(server_url, template):
+        Eventic.init(name="tests", database_url=url)
+        Eventic.launch()
+        yield url
+        Eventic.shutdown()
+
+
 @pytest.fixture
 def own_server() -> Iterator[tuple[str, Path]]:
     """A server of the test's own that may be killed: its URL and data directory."""

@@ -12,6 +12,7 @@ from eventic_core.runtime.journal import now_ms, patiently
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from uuid import UUID
 
     from eventic_core.automation.declared import DeclaredAutomation
     from eventic_core.automation.item import Outcome
@@ -28,6 +29,13 @@ class Refused(NamedTuple):
     error: Exception
 
 
+class _Entry(NamedTuple):
+    """An item, and the attempts at it, of which there are several if it is retried at once."""
+
+    item: ItemExecutionVersions
+    outcomes: list[Outcome]
+
+
 class Slice:
     """What is to be stored next of a group, as a step of it.
 
@@ -42,7 +50,7 @@ class Slice:
         self._store = store
         self._group_id = group_id
         self._owner = owner
-        self._entries: list[tuple[ItemExecutionVersions, Outcome]] = []
+        self._entries: dict[UUID, _Entry] = {}
         self._written: set[Any] = set()
         self._began = time.monotonic()
         self._began_ms = now_ms()
@@ -55,7 +63,7 @@ class Slice:
         with self._lock:
             if not self._entries:
                 self._began, self._began_ms = time.monotonic(), now_ms()
-            self._entries.append((item, outcome))
+            self._entries.setdefault(item.id, _Entry(item, [])).outcomes.append(outcome)
             self._written.update(append.id for append in outcome.appends)
 
     def clashes(self, outcome: Outcome) -> bool:
@@ -77,7 +85,7 @@ class Slice:
             OwnershipLost: The group is somebody else's; nothing is stored.
         """
         with self._lock:
-            entries, self._entries, self._written = self._entries, [], set()
+            entries, self._entries, self._written = list(self._entries.values()), {}, set()
             work, self.work = self.work, []
             if not entries and not work:
                 return []
@@ -85,7 +93,7 @@ class Slice:
                 return []
             if work:
                 self._try([], work)
-            tried = [(item, self._try([(item, outcome)], [])) for item, outcome in entries]
+            tried = [(entry.item, self._try([entry], [])) for entry in entries]
             return [Refused(item, error) for item, error in tried if error is not None]
 
     def store_in(self, item: ItemExecutionVersions, tx: PostgresTransaction) -> None:
@@ -94,14 +102,16 @@ class Slice:
             self._store.append(item.versions, tx, checkpoint=self._checkpoint([item]))
             self.next_step += 1
 
-    def _try(self, entries: Sequence[tuple[ItemExecutionVersions, Outcome]], work: Sequence[Work]) -> Exception | None:
+    def _try(self, entries: Sequence[_Entry], work: Sequence[Work]) -> Exception | None:
         """Store some entries in one statement; gives the reason if none of them is stored."""
         appends: list[Append] = []
         all_work = list(work)
-        for item, outcome in entries:
-            appends += [*outcome.appends, *item.versions]
-            all_work += outcome.work
-        checkpoint = self._checkpoint([item for item, _outcome in entries])
+        for item, outcomes in entries:
+            for outcome in outcomes:
+                appends += outcome.appends
+                all_work += outcome.work
+            appends += item.versions
+        checkpoint = self._checkpoint([entry.item for entry in entries])
         try:
             if appends:
                 patiently(lambda: self._store.append(appends, work=all_work, checkpoint=checkpoint))
@@ -112,8 +122,8 @@ class Slice:
         except (StaleWrite, Conflict, Invalid) as error:
             return error
         self.next_step += 1
-        for item, _outcome in entries:
-            item.stored()
+        for entry in entries:
+            entry.item.stored()
         return None
 
     def _checkpoint(self, items: Sequence[ItemExecutionVersions]) -> Checkpoint:
