@@ -39,7 +39,8 @@ LEFT = "select 1 from dbos.workflow_status where status in ('ENQUEUED', 'PENDING
 DONE = "select count(*), count(*) filter (where attempts = 2) from bench_item where status = 'COMPLETED'"
 ITEM_TABLE = """
 create table bench_item (
-    number bigint primary key, status text not null, attempts int not null default 0, payload jsonb not null, result jsonb
+    number bigint primary key, status text not null, attempts int not null default 0, payload jsonb not null,
+    result jsonb
 )
 """
 FILL = """
@@ -92,7 +93,7 @@ def ours(bare: psycopg.Connection[Any], count: int, worker: psutil.Process) -> t
     peak = 0
     begin = time.perf_counter()
     run = square.start(batch)
-    while not (done := run.progress()).is_ended:
+    while not run.progress().is_ended:
         peak = max(peak, worker.memory_info().rss)
         time.sleep(0.02)
     seconds = time.perf_counter() - begin

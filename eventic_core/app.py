@@ -317,14 +317,14 @@ class Eventic:
     def connection(cls) -> Connection:
         """Give the open scope's connection, for SQL of your own in the same transaction.
 
-        What the scope has pending is written first, so that your SQL sees it. Do not commit it.
+        What the scope has pending is written first, so that your SQL sees it. Do not commit it. If an inner block
+        fails that had asked for it, your SQL in that block is undone with the block.
 
         Raises:
             ScopeError: No scope is open.
         """
         scope = required_scope("Eventic.connection()")
-        flushed_transaction()
-        connection: Connection = scope.transaction.connection
+        connection: Connection = scope.direct_transaction().connection
         return connection
 
     @classmethod

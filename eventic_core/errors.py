@@ -15,6 +15,7 @@
     │  ├─ DuplicateKey           duplicate_key    409    1   a unique key is taken
     │  ├─ InvalidStateError      invalid_state    409    1   a move that the table of states does not have
     │  ├─ Nondeterminism         nondeterminism   409    1   a replay took another path than the run it repeats
+    │  ├─ ReplayDiverged         replay_diverged  409    1   an item's replay asks what nothing on record answers
     │  ├─ RunCancelled           run_cancelled    409    1   the run whose result is awaited was cancelled
     │  └─ DuplicateRegistration  duplicate_class  409    1   two classes want one name
     ├─ Invalid                   invalid          422    1   also a ValueError
@@ -211,6 +212,12 @@ class Nondeterminism(Conflict):
     """A run that is repeated after a crash did something else than the first time; it is stopped before it writes."""
 
     code = "nondeterminism"
+
+
+class ReplayDiverged(Conflict):
+    """The replay of an item needs what neither the past nor its recorded steps can tell; nothing was done."""
+
+    code = "replay_diverged"
 
 
 class RunCancelled(Conflict):

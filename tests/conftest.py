@@ -124,7 +124,7 @@ def eventic(migrated_url: str) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def workers(server_url: str, template: str) -> Iterator[str]:
-    """Workers of this process on a database that a module's tests share, for starting them takes long; gives its URL."""
+    """Workers of this process on a database that a module's tests share, for starting them takes long."""
     for url in _database(server_url, template):
         Eventic.init(name="tests", database_url=url)
         Eventic.launch()

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from eventic_core.automation.executions import BatchExecution, ItemExecution
     from eventic_core.automation.logs import RichTqdmHandler, setup_logger
     from eventic_core.automation.orchestration import Engine, OrchestrationInstance, RunOrchestration
+    from eventic_core.automation.replay import ReplayReport
     from eventic_core.automation.repositories import (
         AutomationRepository,
         BatchExecutionRepository,
@@ -96,6 +97,7 @@ _MODULES = {
         "RunOrchestrationRepository",
         "RunRepository",
     ),
+    "replay": ("ReplayReport",),
     "repository": ("Repository",),
     "schema": ("Schema", "SchemaValidationResult"),
     "status": ("ExecutionStatus",),
@@ -139,6 +141,7 @@ __all__ = [
     "OrchestrationInstance",
     "OrchestrationInstanceRepository",
     "ReadOnlyError",
+    "ReplayReport",
     "Repository",
     "RepositoryError",
     "Retry",

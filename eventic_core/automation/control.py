@@ -82,13 +82,13 @@ def tolerate(run: Run, tolerated_failures: int | str | None, by_class: Mapping[s
     """Change how many items may fail; more than that having failed already stops the run."""
     table, tx = _table(), transaction_of_scope()
     counters = table.counters(run.id, tx)
-    if not counters or counters[0].state == "ended":
+    if not counters:
         raise InvalidStateError("Run", run.id, _word(run), "a change of what is tolerated")
     whole = counters[0]
     count = tolerated_count(tolerated_failures, whole.total)
     table.tolerate(run.id, {k: tolerated_count(v, whole.total) or 0 for k, v in (by_class or {}).items()}, tx)
     over = (count is not None and whole.failed > count) or table.is_over(run.id, tx)
-    state = "stopped" if over else whole.state
+    state = "stopped" if over and whole.state != "ended" else whole.state
     table.set_state(run.id, state, before=(whole.state,), tx=tx, tolerated=(count,))
 
 
@@ -116,8 +116,15 @@ def redrive(run: Run, filters: dict[str, Any]) -> int:
     patch = {"status": S.RETRYING, "finished_at": None, "due_at": None}
     move = Move((S.FAILED,), patch, "redrive", "redrive", again=automation.max_attempts, **filters)
     moved = table.move_items(run.id, move, tx, workflow_id=again, origin=current_origin())
-    if not moved and not counters[0].unfinished:
+    whole = table.counters(run.id, tx)[0]
+    if not whole.unfinished:
         message = f"Run {run.id}: no failed item fits, so there is nothing to redrive."
+        raise Invalid(message)
+    if (whole.tolerated is not None and whole.failed > whole.tolerated) or table.is_over(run.id, tx):
+        message = (
+            f"Run {run.id}: {whole.failed:,} failed items would be left, which is more than is tolerated, so it would "
+            "stop at once. Redrive them too, or call tolerate() first."
+        )
         raise Invalid(message)
     for part in _parts(run):
         if part.status in (S.FAILED, S.COMPLETED):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, NoReturn, TypeVar
 from uuid import UUID  # noqa: TC003 - Pydantic evaluates the annotations
 
 from pydantic import Field, StringConstraints, field_validator
@@ -75,7 +75,21 @@ class Automation(DomainEntity, unique=["name"]):
         return _judged(self.item_schema, payload)
 
 
-class Batch(DomainEntity, unique=[("automation_id", "name")]):
+class _Owned(DomainEntity):
+    """What belongs to another entity, which is asked before it is written."""
+
+    __eventic_base__: ClassVar[bool] = True
+
+    @classmethod
+    def create_many(
+        cls, rows: Iterable[Mapping[str, Any] | Self], *, progress: Callable[[int], None] | None = None
+    ) -> list[UUID]:
+        """Create many through COPY; see `Record.create_many`. Each owner is read once."""
+        with _remembering():
+            return super().create_many(rows, progress=progress)
+
+
+class Batch(_Owned, unique=[("automation_id", "name")]):
     """A named group of items of an automation; a payload it has fits the automation's `batch_schema`.
 
     Raises:
@@ -97,16 +111,8 @@ class Batch(DomainEntity, unique=[("automation_id", "name")]):
         if self.payload is not None:
             _require_valid(self, automation.record.validate_batch_payload(self.payload))
 
-    @classmethod
-    def create_many(
-        cls, rows: Iterable[Mapping[str, Any] | Self], *, progress: Callable[[int], None] | None = None
-    ) -> list[UUID]:
-        """Create many through COPY; see `Record.create_many`. Each automation is read once."""
-        with _remembering():
-            return super().create_many(rows, progress=progress)
 
-
-class Item(DomainEntity):
+class Item(_Owned):
     """One piece of a batch; its payload fits the automation's `item_schema`.
 
     Raises:
@@ -127,14 +133,6 @@ class Item(DomainEntity):
         batch = owner_of(self, Batch, "batch_id")
         automation = owner_of(batch.record, Automation, "automation_id")
         _require_valid(self, automation.record.validate_item_payload(self.payload))
-
-    @classmethod
-    def create_many(
-        cls, rows: Iterable[Mapping[str, Any] | Self], *, progress: Callable[[int], None] | None = None
-    ) -> list[UUID]:
-        """Create many through COPY; see `Record.create_many`. Each batch and automation is read once."""
-        with _remembering():
-            return super().create_many(rows, progress=progress)
 
 
 def violations_error(what: str, violations: Sequence[SchemaViolation], **more: Any) -> InvalidRecord:
@@ -178,11 +176,7 @@ _known: ContextVar[dict[UUID, _Owner | None] | None] = ContextVar("eventic_known
 
 @contextmanager
 def _remembering() -> Iterator[None]:
-    """Read each owner once inside the block, which streams records into a COPY.
-
-    Outside the scope's transaction, whose connection the COPY holds: an owner that is not committed yet is found only
-    if the scope has it as an object.
-    """
+    """Read each owner once inside the block, which creates many records."""
     token = _known.set({})
     try:
         yield
@@ -199,10 +193,10 @@ def owner_of(record: DomainEntity, cls: type[DomainEntity], field: str) -> _Owne
     owner_id: UUID = getattr(record, field)
     known = _known.get()
     if known is None:
-        owner = _read(cls, owner_id, joined=True)
+        owner = _read(cls, owner_id)
     else:
         if owner_id not in known:
-            known[owner_id] = _read(cls, owner_id, joined=False)
+            known[owner_id] = _read(cls, owner_id)
         owner = known[owner_id]
     if owner is None or (owner.is_deleted and not record.is_stored):
         _refuse(record, cls, field, "no" if owner is None else "a deleted")
@@ -216,7 +210,7 @@ def _refuse(record: DomainEntity, cls: type[DomainEntity], field: str, which: st
     raise InvalidRecord(message, errors=[{"loc": (field,), "msg": reason, "type": "owner_not_found"}])
 
 
-def _read(cls: type[E], owner_id: UUID, *, joined: bool) -> _Owner | None:
+def _read(cls: type[E], owner_id: UUID) -> _Owner | None:
     """Read an owner without making it the scope's: the user may hold another object for it.
 
     Nor is it a step of a workflow's body: a check must not cost one, and of writes that are gathered there only the
@@ -226,7 +220,7 @@ def _read(cls: type[E], owner_id: UUID, *, joined: bool) -> _Owner | None:
     known = scope.find(owner_id) if scope is not None else None
     if scope is not None and known is not None:
         return _Owner(known, known.deleted or scope.is_deleting(owner_id)) if isinstance(known, cls) else None
-    transaction = scope.read_transaction() if scope is not None and joined else None
+    transaction = scope.read_transaction() if scope is not None else None
     row = installed_store().head(owner_id, transaction)
     found = None if row is None else to_object(cls, row)
     return None if found is None else _Owner(found, found.deleted)

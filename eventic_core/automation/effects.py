@@ -7,8 +7,8 @@ would have done compares with what was done in the same way.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from eventic_core.automation.run_changes import BOOKKEEPING, compare_rows, kind_of, postgres_store, run_history
 from eventic_core.records.diff import ABSENT, Change
@@ -18,8 +18,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from uuid import UUID
 
-    from eventic_core.automation.run_changes import Writer
-    from eventic_core.records.port import StoredVersion
+    from eventic_core.records.port import Cursor, StoredVersion
+
+
+class Net(NamedTuple):
+    """A record before an item did anything to it, `None` if it did not exist, and after."""
+
+    before: StoredVersion | None
+    after: StoredVersion
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +36,14 @@ class Effect:
         record_id: The record; `None` if the item created it, for then another run creates another one.
         values: The fields it set, `ABSENT` where it removed one; of a created record all of them, in which the ids of
             records that the item created read `<new Class>`.
+        net: The versions it is made of; no part of what is compared.
     """
 
     class_type: str
     record_id: UUID | None
     kind: Literal["create", "update", "delete", "restore"]
     values: Mapping[str, Any]
+    net: Net | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,89 +85,118 @@ class EffectDifference:
         return f"{self.class_type} {self.record_id or '(new)'}: {kind}" + (f"; {fields}" if fields else "")
 
 
-def effects_of(writer: Writer, numbers: Sequence[int]) -> dict[int, list[Effect]]:
+Pair = tuple[Effect | None, Effect | None]
+"""What two runs did to one record; `None` is nothing."""
+
+
+def effects_of(workflow_ids: Sequence[str], numbers: Sequence[int]) -> dict[int, list[Effect]]:
     """Find what some items of a run did to records, over all its attempts, in the order of writing.
 
-    A record that an item created and deleted, or left as it was, is no effect.
-
     Args:
-        writer: The run.
+        workflow_ids: Those of the run.
         numbers: The numbers of the items in it.
     """
-    writes = run_history().item_writes(writer.workflow_ids, numbers, without=BOOKKEEPING)
+    return {number: effects(nets) for number, nets in nets_of(workflow_ids, numbers).items()}
+
+
+def nets_of(
+    workflow_ids: Sequence[str], numbers: Sequence[int], *, since: Mapping[int, Cursor] | None = None
+) -> dict[int, list[Net]]:
+    """Read the records that items wrote, as they were before and after; see `effects_of`.
+
+    Args:
+        workflow_ids: Those of the run.
+        numbers: The numbers of the items in it.
+        since: For items by number, the place in the feed after which their writes count; default all do.
+    """
+    writes = run_history().item_writes(workflow_ids, numbers, since=since or {}, without=BOOKKEEPING)
     wanted = [(write.record_id, version) for write in writes for version in (write.first - 1, write.last)]
     rows = {(row.id, row.version): row for row in postgres_store().versions(wanted)}
-    created: dict[int, dict[str, str]] = {}
+    found: dict[int, list[Net]] = {}
     for write in writes:
-        if write.first == 0:
-            class_type = rows[write.record_id, write.last].class_type
-            created.setdefault(write.number, {})[str(write.record_id)] = f"<new {class_type}>"
-    found: dict[int, list[Effect]] = {}
-    for write in writes:
-        before, after = rows.get((write.record_id, write.first - 1)), rows[write.record_id, write.last]
-        effect = _effect(before, after, created.get(write.number, {}))
-        if effect is not None:
-            found.setdefault(write.number, []).append(effect)
+        net = Net(rows.get((write.record_id, write.first - 1)), rows[write.record_id, write.last])
+        found.setdefault(write.number, []).append(net)
     return found
 
 
+def effects(nets: Sequence[Net]) -> list[Effect]:
+    """Find what one item did: a record that it created and deleted, or left as it was, is no effect."""
+    created = names_of_new(nets)
+    return [found for net in nets if (found := _effect(net, created)) is not None]
+
+
+def names_of_new(nets: Sequence[Net]) -> dict[str, str]:
+    """Give what the ids of records that an item created read in what is compared."""
+    return {str(net.after.id): f"<new {net.after.class_type}>" for net in nets if net.before is None}
+
+
 def compare_effects(a: Sequence[Effect], b: Sequence[Effect]) -> tuple[EffectDifference, ...]:
-    """Compare what an item did in two runs.
+    """Compare what an item did in two runs; see `pair_effects`."""
+    return tuple(EffectDifference(one, other) for one, other in pair_effects(a, b) if not are_equal(one, other))
+
+
+def pair_effects(a: Sequence[Effect], b: Sequence[Effect]) -> list[Pair]:
+    """Find what belongs together of what an item did in two runs.
 
     Records that were there before are matched by id. Created ones are matched with those that are equal, the others of
     a class in the order in which they were made.
     """
     changed = [{(e.class_type, e.record_id): e for e in side if e.record_id is not None} for side in (a, b)]
     pairs = [(changed[0].get(key), changed[1].get(key)) for key in dict.fromkeys([*changed[0], *changed[1]])]
-    found = [(one, other) for one, other in pairs if not _equal(one, other)]
     new = [[effect for effect in side if effect.record_id is None] for side in (a, b)]
-    left, right = _without_equals(*new)
+    equal, left, right = _equals(*new)
+    pairs += equal
     for class_type in dict.fromkeys(effect.class_type for effect in (*left, *right)):
         ones, others = ([effect for effect in side if effect.class_type == class_type] for side in (left, right))
         most = max(len(ones), len(others))
-        found += zip(_padded(ones, most), _padded(others, most), strict=True)
-    return tuple(EffectDifference(one, other) for one, other in found)
+        pairs += zip(_padded(ones, most), _padded(others, most), strict=True)
+    return pairs
 
 
-def _effect(before: StoredVersion | None, after: StoredVersion, created: Mapping[str, str]) -> Effect | None:
-    kind = kind_of(before, after)
-    if kind == "create":
-        if after.stamp.tombstone:
-            return None
-        return Effect(after.class_type, None, kind, _anonymous(after.document, created))
-    changed = compare_rows(before, after).changes if kind != "delete" else ()
-    if kind == "update" and not changed:
-        return None
-    values = {change.field: _anonymous(change.after, created) for change in changed}
-    return Effect(after.class_type, after.id, kind, values)
-
-
-def _anonymous(value: Any, created: Mapping[str, str]) -> Any:
-    if isinstance(value, dict):
-        return {name: _anonymous(inner, created) for name, inner in value.items()}
-    if isinstance(value, list):
-        return [_anonymous(inner, created) for inner in value]
-    return created.get(value, value) if isinstance(value, str) else value
-
-
-def _equal(one: Effect | None, other: Effect | None) -> bool:
+def are_equal(one: Effect | None, other: Effect | None) -> bool:
+    """Tell whether two runs did the same to a record."""
     if one is None or other is None:
         return False
     return one.kind == other.kind and not EffectDifference(one, other).changes
 
 
-def _without_equals(a: Sequence[Effect], b: Sequence[Effect]) -> tuple[list[Effect], list[Effect]]:
+def renamed(value: Any, names: Mapping[str, str]) -> Any:
+    """Give a value of JSON in which other texts stand for some."""
+    if isinstance(value, dict):
+        return {name: renamed(inner, names) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [renamed(inner, names) for inner in value]
+    return names.get(value, value) if isinstance(value, str) else value
+
+
+def _effect(net: Net, created: Mapping[str, str]) -> Effect | None:
+    before, after = net
+    kind = kind_of(before, after)
+    if kind == "create":
+        if after.stamp.tombstone:
+            return None
+        return Effect(after.class_type, None, kind, renamed(after.document, created), net)
+    changed = compare_rows(before, after).changes if kind != "delete" else ()
+    if kind == "update" and not changed:
+        return None
+    values = {change.field: renamed(change.after, created) for change in changed}
+    return Effect(after.class_type, after.id, kind, values, net)
+
+
+def _equals(a: Sequence[Effect], b: Sequence[Effect]) -> tuple[list[Pair], list[Effect], list[Effect]]:
+    """Match those that are equal; gives the pairs and what is left on each side."""
     waiting: dict[str, list[Effect]] = {}
     for effect in b:
         waiting.setdefault(_text(effect), []).append(effect)
+    pairs: list[Pair] = []
     left = []
     for effect in a:
         if partners := waiting.get(_text(effect)):
-            partners.pop(0)
+            pairs.append((effect, partners.pop(0)))
         else:
             left.append(effect)
     kept = {id(effect) for effects in waiting.values() for effect in effects}
-    return left, [effect for effect in b if id(effect) in kept]
+    return pairs, left, [effect for effect in b if id(effect) in kept]
 
 
 def _text(effect: Effect) -> str:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, PrivateAttr
 
 from eventic_core.automation.status import ExecutionStatus
 from eventic_core.automation.values import AuditInfo
-from eventic_core.errors import Invalid
+from eventic_core.errors import Invalid, InvalidStateError
 from eventic_core.records import Record, acting
 from eventic_core.records.port import current_store
 from eventic_core.records.query import transaction
@@ -142,6 +142,17 @@ class StatusTracking(BaseModel):
         if self.started_at is None or self.finished_at is None:
             return None
         return (self.finished_at - self.started_at).total_seconds()
+
+
+def move(entity: Any, status: ExecutionStatus, **values: Any) -> None:
+    """Move an entity to another status, with other values: one version.
+
+    Raises:
+        InvalidStateError: It has the status already, or may not have it next.
+    """
+    if entity.status == status:
+        raise InvalidStateError(type(entity).__name__, entity.id, str(entity.status), str(status))
+    entity.update(status=status, **values)
 
 
 def now() -> datetime:

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from eventic_core.automation.entity import DomainEntity, StatusTracking, now
+from eventic_core.automation.entity import DomainEntity, StatusTracking, move, now
 from eventic_core.automation.events import (
     BatchExecutionFailed,
     ItemExecutionFailed,
@@ -36,28 +36,28 @@ class BatchExecution(StatusTracking, DomainEntity, unique=[("run_id", "batch_id"
 
     def start(self) -> None:
         """Begin."""
-        self.update(status=S.PROCESSING, started_at=now(), finished_at=None)
+        move(self, S.PROCESSING, started_at=now(), finished_at=None)
 
     def complete(self) -> None:
         """End well."""
-        self.update(status=S.COMPLETED, finished_at=now())
+        move(self, S.COMPLETED, finished_at=now())
 
     def fail(self) -> None:
         """End badly."""
-        self.update(status=S.FAILED, finished_at=now())
+        move(self, S.FAILED, finished_at=now())
         self.register_event(BatchExecutionFailed(self.id, self.run_id, self.batch_id, self.finished_at))
 
     def cancel(self) -> None:
         """End because it is not wanted any more."""
-        self.update(status=S.CANCELLED, finished_at=now())
+        move(self, S.CANCELLED, finished_at=now())
 
     def skip(self) -> None:
         """Leave it out."""
-        self.update(status=S.SKIPPED, finished_at=now())
+        move(self, S.SKIPPED, finished_at=now())
 
     def redrive(self) -> None:
         """Begin again with what failed."""
-        self.update(status=S.RETRYING, finished_at=None)
+        move(self, S.RETRYING, finished_at=None)
 
 
 class ItemExecution(StatusTracking, DomainEntity, states=EXECUTION_STATES):
@@ -75,6 +75,8 @@ class ItemExecution(StatusTracking, DomainEntity, states=EXECUTION_STATES):
     max_attempts: int | None = Field(default=None, ge=0)
     due_at: datetime | None = None
     """When the next attempt is due, if that is later than the group it is in takes."""
+    steps: list[dict[str, Any]] | None = None
+    """What the steps gave that its last attempt called; a replay gives the same again."""
 
     @classmethod
     def _new(cls, values: dict[str, Any]) -> Self:
@@ -93,17 +95,18 @@ class ItemExecution(StatusTracking, DomainEntity, states=EXECUTION_STATES):
                 "ItemExecution", self.id, f"{self.status} after {self.attempt_count}", "another start"
             )
         attempts = self.attempt_count + 1
-        self.update(status=S.PROCESSING, started_at=now(), finished_at=None, attempt_count=attempts, due_at=None)
+        move(self, S.PROCESSING, started_at=now(), finished_at=None, attempt_count=attempts, due_at=None)
 
     def complete(self, result_payload: Any = None) -> None:
         """End well, with a result that JSON can hold."""
-        self.update(status=S.COMPLETED, result_payload=result_payload, finished_at=now())
+        move(self, S.COMPLETED, result_payload=result_payload, finished_at=now())
 
     def fail(self, error_message: str, *, error_type: str | None = None) -> None:
         """End an attempt badly: to be tried again while attempts are left, else for good."""
         again = self.can_retry()
-        self.update(
-            status=S.RETRYING if again else S.FAILED,
+        move(
+            self,
+            S.RETRYING if again else S.FAILED,
             error_message=error_message,
             error_type=error_type,
             finished_at=None if again else now(),
@@ -112,15 +115,15 @@ class ItemExecution(StatusTracking, DomainEntity, states=EXECUTION_STATES):
 
     def cancel(self, reason: str | None = None) -> None:
         """End because it is not wanted any more."""
-        self.update(status=S.CANCELLED, error_message=reason or self.error_message, finished_at=now())
+        move(self, S.CANCELLED, error_message=reason or self.error_message, finished_at=now())
 
     def skip(self, reason: str | None = None) -> None:
         """Leave it out."""
-        self.update(status=S.SKIPPED, error_message=reason or self.error_message, finished_at=now())
+        move(self, S.SKIPPED, error_message=reason or self.error_message, finished_at=now())
 
     def reopen(self) -> None:
         """Make a failed one pending again."""
-        self.update(status=S.PENDING, finished_at=None)
+        move(self, S.PENDING, finished_at=None)
 
     @plain
     def can_retry(self) -> bool:

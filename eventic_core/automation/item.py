@@ -10,6 +10,7 @@ import threading
 from contextlib import ExitStack
 from contextvars import copy_context
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import to_jsonable_python
@@ -22,6 +23,7 @@ from eventic_core.records.port import OwnershipLost, StaleWrite, Written, using_
 from eventic_core.records.scope import edit_scope
 from eventic_core.records.stamp import acting, running
 from eventic_core.runtime.functions import idempotent
+from eventic_core.runtime.step_log import StepLog, doing_steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,8 +31,11 @@ if TYPE_CHECKING:
     from eventic_core.automation.declared import DeclaredAutomation
     from eventic_core.records.port import Append, Transaction, Work
     from eventic_core.records.stamp import Origin
+    from eventic_core.runtime.step_log import Steps
     from eventic_core.store import PostgresStore
     from eventic_core.store.transaction import PostgresTransaction
+
+    Opened = Callable[["Outcome", threading.Event], Any]
 
 
 @dataclass(slots=True)
@@ -43,6 +48,8 @@ class Outcome:
         appends: The versions it wrote, to be stored with its status.
         work: The work it enqueued, likewise.
         is_stored: Whether it was stored already, in a transaction of its own.
+        steps: What the steps gave that it called; see `StepLog`.
+        began_at: When the function was called.
     """
 
     result: Any = None
@@ -50,6 +57,8 @@ class Outcome:
     appends: list[Append] = field(default_factory=list)
     work: list[Work] = field(default_factory=list)
     is_stored: bool = False
+    steps: list[dict[str, Any]] = field(default_factory=list)
+    began_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
 class _ItemStore:
@@ -122,23 +131,40 @@ class Attempts:
             StoreUnavailable: Postgres is away, which is not the item's fault.
             StaleWrite: Somebody wrote a record that it wrote too: it is to be called again.
         """
-        seconds = self._automation.timeout_seconds
-        if seconds is None or self._automation.is_async:
-            return self._attempt(payload, context, commit)
-        late = threading.Event()
-        ended: list[Outcome | BaseException] = []
 
-        def unless_late(outcome: Outcome, tx: PostgresTransaction) -> None:
-            if late.is_set():
-                raise _Late
-            commit(outcome, tx)
+        def opened(outcome: Outcome, late: threading.Event) -> _ItemStore:
+            def write(tx: PostgresTransaction) -> None:
+                if late.is_set():
+                    raise _Late
+                commit(outcome, tx)
+                outcome.is_stored = True
+
+            return _ItemStore(self._store, outcome, write)
+
+        return self.call(payload, context, opened, StepLog())
+
+    def call(self, payload: Any, context: ItemContext, opened: Opened, steps: Steps) -> Outcome:
+        """Call the function for one item, within its time, on a store of the caller's; see `make`.
+
+        Args:
+            payload: The item's.
+            context: What the function is told.
+            opened: Gives the store, of the outcome that is filled, and what tells when that is not wanted any more.
+            steps: Does the steps that the function calls.
+        """
+        seconds = self._automation.timeout_seconds
+        late = threading.Event()
+        if seconds is None or self._automation.is_async:
+            return self._attempt(payload, context, opened, steps, late)
+        ended: list[Outcome | BaseException] = []
 
         def attempt() -> None:
             try:
-                ended.append(self._attempt(payload, context, unless_late))
+                ended.append(self._attempt(payload, context, opened, steps, late))
             except BaseException as error:  # noqa: BLE001 - raised again by who waits
                 ended.append(error)
 
+        began_at = datetime.now(UTC)
         thread = threading.Thread(target=copy_context().run, args=(attempt,), name="eventic-item", daemon=True)
         thread.start()
         thread.join(seconds)
@@ -146,32 +172,29 @@ class Attempts:
             late.set()
             thread.join(0.05)  # it may be committing: then that stands
         if not ended:
-            return Outcome(error=TimeoutError(f"It took longer than {seconds} s; its thread is left to itself."))
+            error = TimeoutError(f"It took longer than {seconds} s; its thread is left to itself.")
+            return Outcome(error=error, steps=steps.entries, began_at=began_at)
         if isinstance(ended[0], BaseException):
             raise ended[0]
         return ended[0]
 
     def _attempt(
-        self, payload: Any, context: ItemContext, commit: Callable[[Outcome, PostgresTransaction], None]
+        self, payload: Any, context: ItemContext, opened: Opened, steps: Steps, late: threading.Event
     ) -> Outcome:
         outcome = Outcome()
-
-        def write(tx: PostgresTransaction) -> None:
-            commit(outcome, tx)
-            outcome.is_stored = True
-
-        store: Any = _ItemStore(self._store, outcome, write)
         try:
             with ExitStack() as stack:
-                stack.enter_context(using_store(store))
+                stack.enter_context(using_store(opened(outcome, late)))
                 stack.enter_context(ids_from(None))
                 origin = self._origin
                 stack.enter_context(acting(actor=origin.actor, correlation_id=origin.correlation_id))
                 stack.enter_context(running(workflow_id=origin.workflow_id or "", step_id=context.number))
                 stack.enter_context(idempotent(context.idempotency_key))
+                stack.enter_context(doing_steps(steps))
                 stack.enter_context(edit_scope(default_reason=self._automation.name))
                 item = self._automation.item_of(payload)
                 outcome.result = _as_json(self._invoke(self._automation.call, item, context), self._automation.name)
+                outcome.steps = steps.entries  # before the scope ends, which may store the outcome
         except (OwnershipLost, StoreUnavailable, StaleWrite):
             raise
         except VersionConflict as error:  # of what it wrote: nothing is wrong with the item
@@ -179,7 +202,7 @@ class Attempts:
         except Exception as error:
             if type(error) is Conflict and error.__cause__ is not None:  # a deadlock, which Postgres ended
                 raise StaleWrite from error
-            return Outcome(error=error)
+            return Outcome(error=error, steps=steps.entries, began_at=outcome.began_at)
         return outcome
 
 

@@ -33,8 +33,6 @@ __all__ = ["BadRow", "BadRows", "LoadedBatch", "RaggedRow", "csv_rows", "load_ba
 
 BadRows = Literal["refuse", "set aside"]
 
-_CHUNK_ROWS: Final = 5000
-_CHUNK_BYTES: Final = 8 * 1024 * 1024
 _MOST_BAD_ROWS: Final = 1000
 
 
@@ -104,8 +102,7 @@ def load_batch(
         scope.flush()
         items = _Items(batch, item_model, set_aside=bad_rows == "set aside")
         with _reporter(progress, rows, name) as report:
-            for chunk in _chunks(items.made_of(numbered(rows, outside, report))):
-                current_store().load(chunk, scope.transaction)
+            current_store().load(items.made_of(numbered(rows, outside, report)), scope.direct_transaction())
         items.require_some()
     return LoadedBatch(batch, items.count, tuple(items.bad_rows), items.bad_count)
 
@@ -224,20 +221,6 @@ class _Bad(Exception):
     def __init__(self, errors: Iterable[SchemaViolation]) -> None:
         super().__init__()
         self.errors = tuple(errors)
-
-
-def _chunks(appends: Iterator[Append]) -> Iterator[list[Append]]:
-    """Group what is sent in one COPY: while one runs, a generator of the caller's could not use the connection."""
-    chunk: list[Append] = []
-    size = 0
-    for append in appends:
-        chunk.append(append)
-        size += len(append.data)
-        if len(chunk) >= _CHUNK_ROWS or size >= _CHUNK_BYTES:
-            yield chunk
-            chunk, size = [], 0
-    if chunk:
-        yield chunk
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from uuid import UUID  # noqa: TC003
 
 from pydantic import Field, StringConstraints
 
-from eventic_core.automation.entity import DomainEntity, StatusTracking, now
+from eventic_core.automation.entity import DomainEntity, StatusTracking, move, now
 from eventic_core.automation.status import EXECUTION_STATES, ExecutionStatus
 
 S = ExecutionStatus
@@ -36,7 +36,7 @@ class OrchestrationInstance(
 
     def start(self) -> None:
         """Begin."""
-        self.update(status=S.PROCESSING, started_at=now(), finished_at=None)
+        move(self, S.PROCESSING, started_at=now(), finished_at=None)
 
     def complete(self) -> None:
         """End well."""
@@ -57,7 +57,7 @@ class OrchestrationInstance(
     def _end(self, status: ExecutionStatus) -> None:
         ended = now()
         seconds = None if self.started_at is None else int((ended - self.started_at).total_seconds())
-        self.update(status=status, finished_at=ended, duration_seconds=seconds)
+        move(self, status, finished_at=ended, duration_seconds=seconds)
 
 
 class RunOrchestration(DomainEntity, unique=[("run_id", "orchestration_instance_id")]):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic_core import from_json, to_json
 
+from eventic_core.automation.executions import ItemExecution
 from eventic_core.automation.status import ExecutionStatus
 from eventic_core.automation.steering import Cancel, Skip, Snooze
 from eventic_core.records.ids import new_id
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from eventic_core.store.executions import GroupItem
 
 S = ExecutionStatus
+_STORED_AS = ItemExecution.__eventic__
 IN_GROUP_SECONDS = 0.05
 """A retry that is due sooner is made by the group itself; a later one by a group of its own, when it is time."""
 
@@ -69,40 +71,50 @@ class ItemExecutionVersions:
 
     def begin(self) -> None:
         """An attempt begins."""
-        moment = datetime.now(UTC)
-        self._move(
-            "start", S.PROCESSING, attempt_count=self.attempts + 1, started_at=moment, finished_at=None, due_at=None
-        )
+        values = {"attempt_count": self.attempts + 1, "started_at": datetime.now(UTC), "finished_at": None}
+        self._move("start", S.PROCESSING, **values, due_at=None, **self._steps([]))
 
     def end(self, outcome: Outcome, automation: DeclaredAutomation[Any, Any]) -> None:
         """An attempt has ended; `following` tells when there is to be another one."""
         self.following = None
         moment = datetime.now(UTC)
+        # It may have been called again since it began, on what others wrote: a replay reads the records of that moment.
+        of_call = {"started_at": outcome.began_at, **self._steps(outcome.steps)}
         if outcome.error is not None:
-            self.fail(outcome.error, automation, moment)
+            self._fail(outcome.error, automation, moment, of_call)
             return
         match outcome.result:
             case Snooze(seconds):
                 due_at = self._follow(moment, seconds)
-                self._move("snooze", S.RETRYING, attempt_count=self.attempts - 1, due_at=due_at)
+                self._move("snooze", S.RETRYING, attempt_count=self.attempts - 1, due_at=due_at, **of_call)
             case Cancel(reason):
-                self._move("cancel", S.CANCELLED, error_message=reason, finished_at=moment)
+                self._move("cancel", S.CANCELLED, error_message=reason, finished_at=moment, **of_call)
             case Skip(reason):
-                self._move("skip", S.SKIPPED, error_message=reason, finished_at=moment)
+                self._move("skip", S.SKIPPED, error_message=reason, finished_at=moment, **of_call)
             case result:
-                self._move("complete", S.COMPLETED, result_payload=result, finished_at=moment)
+                self._move("complete", S.COMPLETED, result_payload=result, finished_at=moment, **of_call)
 
-    def fail(self, error: BaseException, automation: DeclaredAutomation[Any, Any], moment: datetime) -> None:
+    def _fail(
+        self,
+        error: BaseException,
+        automation: DeclaredAutomation[Any, Any],
+        moment: datetime,
+        of_call: dict[str, Any],
+    ) -> None:
         """An attempt failed: to be made again if the error's policy has attempts left, else for good."""
         policy = automation.retry_for(error)
         most = self.document["max_attempts"]
         earlier = 0 if most is None else most - automation.max_attempts  # of attempts of the run before this one
-        what = {"error_message": str(error) or repr(error), "error_type": type(error).__name__}
+        what = {"error_message": str(error) or repr(error), "error_type": type(error).__name__, **of_call}
         if self.attempts - earlier >= policy.max_attempts:
             self._move("fail", S.FAILED, **what, finished_at=moment)
             return
         due_at = self._follow(moment, policy.delay_after(max(self.attempts - earlier, 1)))
         self._move("fail", S.RETRYING, **what, due_at=due_at)
+
+    def _steps(self, steps: list[dict[str, Any]]) -> dict[str, Any]:
+        """Give the value that keeps an attempt's steps; none where there are none, and were none before."""
+        return {"steps": steps or None} if steps or self.document.get("steps") else {}
 
     def _follow(self, moment: datetime, seconds: float) -> datetime | None:
         """Note when the next attempt is due; gives that moment if it is too late for this group."""
@@ -141,9 +153,9 @@ class ItemExecutionVersions:
         append = Append(
             self.id,
             self._version,
-            "ItemExecution",
+            _STORED_AS.class_type,
             to_json(self.document),
-            1,
+            _STORED_AS.schema_version,
             origin.actor,
             call,
             origin.correlation_id,

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
+from eventic_core.automation.status import ExecutionStatus
 from eventic_core.errors import ResultTimeout, RunNotFound
 from eventic_core.records.blocking import in_thread, refuse_in_loop
 from eventic_core.runtime.process import process
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 _FIRST_POLL_SECONDS, _LONGEST_POLL_SECONDS = 0.01, 0.5
 _RATE_SECONDS = 10.0
+_NOTED = ("paused", "stopped")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +30,7 @@ class Progress:
     """How far a run is.
 
     Attributes:
+        status: Of the run.
         state: `running`, `paused`, `stopped` (more failed than is tolerated) or `ended`.
         failures: Failed items by the class of their error.
         rate: Items a second that reach an end: of late where the run is watched, else since it began.
@@ -35,6 +38,7 @@ class Progress:
     """
 
     run_id: UUID
+    status: ExecutionStatus
     state: str
     total: int
     pending: int
@@ -59,13 +63,18 @@ class Progress:
         """Whether nothing more happens."""
         return self.state == "ended"
 
+    def values(self) -> dict[str, Any]:
+        """Give it by names, `done` too, as the command line and HTTP show it."""
+        return asdict(self) | {"done": self.done}
+
 
 class _Watch:
     """Reads a run's counters again and again, and makes a rate of the last ones."""
 
     def __init__(self, run_id: UUID) -> None:
         self._run_id = run_id
-        self._table = ExecutionTable(process().store)
+        self._store = process().store
+        self._table = ExecutionTable(self._store)
         self._seen: deque[tuple[float, int]] = deque()
 
     def read(self) -> Progress:
@@ -73,9 +82,12 @@ class _Watch:
         if not rows:
             message = f"Nothing executes run {self._run_id}: it was not started by an automation declared in code."
             raise RunNotFound(message)
-        return self._progress(rows[0], self._table.failures(self._run_id))
+        failures = self._table.failures(self._run_id)
+        head = self._store.head(self._run_id)  # after the counters: a run whose items ended has its last status too
+        assert head is not None
+        return self._progress(rows[0], failures, ExecutionStatus(head.document["status"]))
 
-    def _progress(self, counters: Counters, failures: dict[str, int]) -> Progress:
+    def _progress(self, counters: Counters, failures: dict[str, int], status: ExecutionStatus) -> Progress:
         until = counters.changed_at if counters.state == "ended" else counters.read_at
         elapsed = max((until - counters.started_at).total_seconds(), 1e-6)
         done = counters.completed + counters.failed + counters.cancelled + counters.skipped
@@ -87,6 +99,7 @@ class _Watch:
         left = counters.unfinished
         return Progress(
             run_id=self._run_id,
+            status=status,
             state=counters.state,
             total=counters.total,
             pending=counters.pending,
@@ -125,7 +138,12 @@ def wait(run_id: UUID, *, timeout_seconds: float | None, show: bool) -> None:
     with progress_bar(seen.total if show else None, f"run {run_id}") as bar:
         while True:
             bar.update(
-                seen.done, failed=seen.failed, retrying=seen.retrying, rate=seen.rate, eta_seconds=seen.eta_seconds
+                seen.done,
+                failed=seen.failed,
+                retrying=seen.retrying,
+                rate=seen.rate,
+                eta_seconds=seen.eta_seconds,
+                note=seen.state if seen.state in _NOTED else "",
             )
             if seen.is_ended:
                 return

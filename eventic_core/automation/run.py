@@ -12,17 +12,19 @@ from uuid import UUID  # noqa: TC003 - Pydantic evaluates the annotations
 
 from pydantic import Field
 
-from eventic_core.automation.entity import DomainEntity, StatusTracking, now
+from eventic_core.automation.entity import DomainEntity, StatusTracking, move, now
 from eventic_core.automation.events import RunCancelled, RunCompleted, RunFailed
 from eventic_core.automation.status import EXECUTION_STATES, ExecutionStatus
 from eventic_core.records import Record, evented, plain
 from eventic_core.records.blocking import in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+    from datetime import datetime
     from typing import Literal, Self
 
     from eventic_core.automation.progress import Progress
+    from eventic_core.automation.replay import ReplayReport
     from eventic_core.automation.report import Report
     from eventic_core.automation.run_changes import RunChange
     from eventic_core.automation.run_diff import RunDiff
@@ -67,16 +69,16 @@ class Run(StatusTracking, DomainEntity, states=EXECUTION_STATES):
 
     def start(self) -> None:
         """Begin."""
-        self.update(status=S.PROCESSING, started_at=now(), finished_at=None)
+        move(self, S.PROCESSING, started_at=now(), finished_at=None)
 
     def complete(self) -> None:
         """End well."""
-        self.update(status=S.COMPLETED, finished_at=now())
+        move(self, S.COMPLETED, finished_at=now(), paused=False)
         self.register_event(RunCompleted(self.id, self.automation_id, self.finished_at))
 
     def fail(self, error_summary: str | None = None) -> None:
         """End badly."""
-        self.update(status=S.FAILED, error_summary=error_summary, finished_at=now())
+        move(self, S.FAILED, error_summary=error_summary, finished_at=now(), paused=False)
         self.register_event(RunFailed(self.id, self.automation_id, self.finished_at, error_summary))
 
     @evented(retry=_RETRIES)
@@ -87,17 +89,17 @@ class Run(StatusTracking, DomainEntity, states=EXECUTION_STATES):
         """
         from eventic_core.automation import control
 
-        self.update(status=S.CANCELLED, cancellation_reason=reason, finished_at=now(), paused=False)
+        move(self, S.CANCELLED, cancellation_reason=reason, finished_at=now(), paused=False)
         control.cancel(self, reason)
         self.register_event(RunCancelled(self.id, self.automation_id, self.finished_at, reason))
 
     def skip(self) -> None:
         """Leave it out."""
-        self.update(status=S.SKIPPED, finished_at=now())
+        move(self, S.SKIPPED, finished_at=now())
 
     def reopen(self) -> None:
         """Make a failed run that nothing executes pending again."""
-        self.update(status=S.PENDING, finished_at=None)
+        move(self, S.PENDING, finished_at=None)
 
     # -- a run that workers execute
 
@@ -127,7 +129,7 @@ class Run(StatusTracking, DomainEntity, states=EXECUTION_STATES):
 
     @evented(retry=_RETRIES)
     def tolerate(self, tolerated_failures: int | str | None, by_class: Mapping[str, int | str] | None = None) -> None:
-        """Change how many items may fail, while the run goes on; if more have already, it stops.
+        """Change how many items may fail; if more have already, the run stops. Of one that has ended, for a redrive.
 
         Args:
             tolerated_failures: A count, a percentage of all, or `None` for any number.
@@ -135,7 +137,7 @@ class Run(StatusTracking, DomainEntity, states=EXECUTION_STATES):
 
         Raises:
             Invalid: It is neither.
-            InvalidStateError: The run has ended, or nothing executes it.
+            InvalidStateError: Nothing executes the run.
         """
         from eventic_core.automation import control
 
@@ -154,13 +156,13 @@ class Run(StatusTracking, DomainEntity, states=EXECUTION_STATES):
             How many failed items are done again; each gets all its attempts anew.
 
         Raises:
-            Invalid: A filter is not known, or there is nothing to do.
+            Invalid: A filter is not known, there is nothing to do, or more failed items would be left than tolerated.
             InvalidStateError: The run has not ended, or nothing executes it.
             NotRegistered: This process has not declared the automation.
         """
         from eventic_core.automation import control
 
-        self.update(status=S.RETRYING, attempt=self.attempt + 1, finished_at=None, error_summary=None)
+        move(self, S.RETRYING, attempt=self.attempt + 1, finished_at=None, error_summary=None)
         return control.redrive(self, filters if failed else {"numbers": []})
 
     @plain
@@ -258,3 +260,36 @@ class Run(StatusTracking, DomainEntity, states=EXECUTION_STATES):
     async def undo_async(self, **options: Any) -> UndoReport:
         """Undo the run without blocking the event loop; see `undo`."""
         return await in_thread(self.undo, **options)
+
+    @plain
+    def replay(
+        self,
+        as_of: datetime | None = None,
+        *,
+        publish: bool = False,
+        force: bool = False,
+        numbers: Iterable[int] | None = None,
+        reason: str | None = None,
+    ) -> ReplayReport:
+        """Do its items again in this process, on the data as it was, and compare; steps are not called, nothing stored.
+
+        Args:
+            as_of: A moment as of which all is read; default for each item that at which its last attempt began.
+            publish: Whether to write what differs, as new versions.
+            force: Whether to publish also what others wrote since, which else is left alone and listed.
+            numbers: Only these items.
+            reason: Stamped on the versions.
+
+        Raises:
+            Invalid: The moment has no time zone or is to come, or a number is of no item that has begun.
+            InvalidStateError: It is to be published, and the run has not ended.
+            NotRegistered: This process has not declared the automation.
+        """
+        from eventic_core.automation.replay import replay
+
+        return replay(self, as_of, publish=publish, force=force, numbers=numbers, reason=reason)
+
+    @plain
+    async def replay_async(self, as_of: datetime | None = None, **options: Any) -> ReplayReport:
+        """Replay the run without blocking the event loop; see `replay`."""
+        return await in_thread(self.replay, as_of, **options)

@@ -192,7 +192,7 @@ class RunDiff:
         found = run_history().heads([UUID(item.execution_id) for pair in pairs for item in pair if item is not None])
         executions = {str(row.id): from_row(ItemExecution, row) for row in found.values()}
         effects = [
-            effects_of(writer, [item.number for pair in pairs if (item := pair[side]) is not None])
+            effects_of(writer.workflow_ids, [item.number for pair in pairs if (item := pair[side]) is not None])
             for side, writer in enumerate(self._writers)
         ]
         for pair in pairs:

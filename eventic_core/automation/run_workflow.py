@@ -16,6 +16,7 @@ from eventic_core.automation.executions import BatchExecution
 from eventic_core.automation.run import Run
 from eventic_core.automation.starting import transaction_of_scope
 from eventic_core.automation.status import ExecutionStatus
+from eventic_core.errors import InvalidStateError, VersionConflict
 from eventic_core.records.port import OwnershipLost, Work
 from eventic_core.records.stamp import Origin, acting
 from eventic_core.runtime.finishing import Finish, run_in_transaction
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("eventic")
 _PLANNED_AT_ONCE = 2_000
+_DISTURBANCES = 10
 _GROUPS_WANTED = 64
 """So many that several workers have some each, where a batch is small and its items may be slow."""
 S = ExecutionStatus
@@ -53,22 +55,37 @@ class RunWorkflow:
         )
 
     def run(self) -> None:
-        """Go through the stages until there is something to wait for, or the run has ended."""
+        """Go through the stages until there is something to wait for, or the run has ended.
+
+        Raises:
+            OwnershipLost: Somebody else took it over.
+            VersionConflict, InvalidStateError: Others keep writing its records while it is about to.
+        """
+        disturbed = 0
         while True:
-            counters = self._table.counters(self._run_id)
-            if not counters or counters[0].state == "ended":
-                self._assignment.finish("null")
-                return
-            if self._begin() or self._plan(counters):
-                continue
-            if counters[0].state == "stopped":
-                with self._store.transaction() as tx:
-                    self._table.owned(self._assignment.run_id, self._assignment.owner, tx)
-                    self._table.drop_groups(self._assignment.run_id, tx)
-            if self._table.park_run(self._run_id, self._assignment.run_id, self._assignment.owner):
-                return
+            try:
+                if self._advance():
+                    return
+            except (VersionConflict, InvalidStateError):  # somebody cancelled it, say: look again
+                disturbed += 1
+                if disturbed == _DISTURBANCES:
+                    raise
+
+    def _advance(self) -> bool:
+        """Do the next stage; tells whether it was the last one for now."""
+        counters = self._table.counters(self._run_id)
+        if not counters or counters[0].state == "ended":
+            self._assignment.finish("null")
+            return True
+        if self._begin() or self._plan(counters):
+            return False
+        if counters[0].state == "stopped":
+            with self._store.transaction() as tx:
+                self._table.owned(self._assignment.run_id, self._assignment.owner, tx)
+                self._table.drop_groups(self._assignment.run_id, tx)
+        if not self._table.park_run(self._run_id, self._assignment.run_id, self._assignment.owner):
             self._end()
-            return
+        return True
 
     # -- beginning
 

@@ -1,6 +1,6 @@
 """JSON Schemas of payloads: what is valid, and every reason why something is not.
 
-Owns the check of a schema, the check of a payload, and which values count as JSON. Reads no records, and nothing from
+Owns the check of a schema and the check of a payload. Reads no records, and nothing from
 the network or the disk: a schema that refers to another document is refused.
 """
 
@@ -8,20 +8,14 @@ from __future__ import annotations
 
 import functools
 import json
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from pydantic_core import PydanticSerializationError, to_jsonable_python
-
 from eventic_core.errors import Invalid
+from eventic_core.records.stored_form import json_form
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from jsonschema_rs import Validator
-
-    Loc = tuple[str | int, ...]
 
 _KEPT_VALIDATORS: Final = 256
 """Compiling takes longer than most checks; a process sees few schemas, and a compiled one takes some kilobytes."""
@@ -86,7 +80,7 @@ class Schema:
         What JSON cannot hold (NaN, bytes, a set) is a reason too, whatever the schema says of it.
         """
         form, refused = json_form(data)
-        return result(refused or self._violations(form))
+        return result([SchemaViolation(loc, what) for loc, what in refused] or self._violations(form))
 
     def _violations(self, data: Any) -> list[SchemaViolation]:
         try:
@@ -112,36 +106,9 @@ def result(errors: list[SchemaViolation]) -> SchemaValidationResult:
     return SchemaValidationResult(not errors, tuple(errors))
 
 
-def json_form(data: Any) -> tuple[Any, list[SchemaViolation]]:
-    """Give the JSON form of a value, and what JSON cannot hold of it or would give back as something else."""
-    try:
-        return to_jsonable_python(data, inf_nan_mode="constants"), list(_not_json(data, ()))
-    except (PydanticSerializationError, ValueError) as error:
-        return None, [SchemaViolation((), f"JSON cannot hold it: {error}")]
-    except RecursionError:
-        return None, [SchemaViolation((), "it is nested too deeply, or contains itself")]
-
-
 def json_violations(data: Any) -> list[SchemaViolation]:
     """Find what JSON cannot hold, or would give back as something else: NaN, bytes, sets, keys that are no text."""
-    return json_form(data)[1]
-
-
-def _not_json(value: Any, loc: Loc) -> Iterator[SchemaViolation]:
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            if not isinstance(key, str):
-                yield SchemaViolation(loc, f"the key {key!r:.80} is not text")
-            elif inner is not None and not isinstance(inner, (str, int)):
-                yield from _not_json(inner, (*loc, key))
-    elif isinstance(value, (list, tuple)):
-        for index, inner in enumerate(value):
-            yield from _not_json(inner, (*loc, index))
-    elif isinstance(value, float):
-        if not math.isfinite(value):
-            yield SchemaViolation(loc, f"JSON cannot hold {value!r}")
-    elif isinstance(value, (bytes, bytearray, memoryview, set, frozenset)):
-        yield SchemaViolation(loc, f"JSON cannot hold a value of type {type(value).__name__}")
+    return [SchemaViolation(loc, what) for loc, what in json_form(data)[1]]
 
 
 @functools.lru_cache(maxsize=_KEPT_VALIDATORS)

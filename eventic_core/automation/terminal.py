@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 
 _LINE_SECONDS: Final = 5.0
 _LINES: Final = 10
+_TITLE_CHARACTERS: Final = 24
+"""Of a title beside a bar, which needs the rest of the line; a longer one, with an id in it, loses its middle."""
 
 
-class ProgressBar(Protocol):
-    """Shows how far something is."""
+class ProgressBar:
+    """Shows how far something is; this one shows nothing."""
 
     def update(
         self,
@@ -31,8 +33,15 @@ class ProgressBar(Protocol):
         retrying: int = 0,
         rate: float | None = None,
         eta_seconds: float | None = None,
+        note: str = "",
     ) -> None:
-        """Show how far it is now; `rate` is per second."""
+        """Show how far it is now; `rate` is per second, `note` what else there is to say."""
+        parts = [f"{failed:,} failed" if failed else "", f"{retrying:,} retrying" if retrying else ""]
+        parts += [f"{rate:,.0f}/s" if rate else "", "" if eta_seconds is None else f"{_clock(eta_seconds)} left", note]
+        self._show(done, ", ".join(part for part in parts if part))
+
+    def _show(self, done: int, details: str) -> None:
+        pass
 
 
 @contextmanager
@@ -46,24 +55,13 @@ def progress_bar(total: int | None, title: str, *, show: bool | None = None) -> 
     """
     stream = sys.stderr
     if not (total is not None if show is None else show) or stream is None:
-        yield _Silence()
+        yield ProgressBar()
     elif stream.isatty():
         yield from _bar(total, title, stream)
     else:
         lines = _Lines(total, title, stream)
         yield lines
         lines.finish()
-
-
-class _Silence:
-    def update(self, done: int, **_details: Any) -> None:
-        """Show nothing."""
-
-
-def _details(failed: int, retrying: int, rate: float | None, eta_seconds: float | None) -> str:
-    parts = [f"{failed:,} failed" if failed else "", f"{retrying:,} retrying" if retrying else ""]
-    parts += [f"{rate:,.0f}/s" if rate else "", "" if eta_seconds is None else f"{_clock(eta_seconds)} left"]
-    return ", ".join(part for part in parts if part)
 
 
 def _clock(seconds: float) -> str:
@@ -85,29 +83,22 @@ def _bar(total: int | None, title: str, stream: TextIO) -> Iterator[ProgressBar]
         TextColumn("{task.fields[details]}"),
         TimeElapsedColumn(),
     )
+    half = _TITLE_CHARACTERS // 2
+    shown = title if len(title) <= _TITLE_CHARACTERS else f"{title[:half]}…{title[1 - half :]}"
     with Progress(*columns, console=Console(file=stream)) as progress:
-        yield _Bar(progress, progress.add_task(escape(title), total=total, details=""))
+        yield _Bar(progress, progress.add_task(escape(shown), total=total, details=""))
 
 
-class _Bar:
+class _Bar(ProgressBar):
     def __init__(self, progress: Progress, task: TaskID) -> None:
         self._progress = progress
         self._task = task
 
-    def update(
-        self,
-        done: int,
-        *,
-        failed: int = 0,
-        retrying: int = 0,
-        rate: float | None = None,
-        eta_seconds: float | None = None,
-    ) -> None:
-        """Move the bar."""
-        self._progress.update(self._task, completed=done, details=_details(failed, retrying, rate, eta_seconds))
+    def _show(self, done: int, details: str) -> None:
+        self._progress.update(self._task, completed=done, details=details)
 
 
-class _Lines:
+class _Lines(ProgressBar):
     """Prints a line when a tenth more is done or some seconds have passed, and the last state at the end."""
 
     def __init__(self, total: int | None, title: str, stream: TextIO) -> None:
@@ -119,18 +110,8 @@ class _Lines:
         self._shown_done = 0
         self._shown_at = time.monotonic()
 
-    def update(
-        self,
-        done: int,
-        *,
-        failed: int = 0,
-        retrying: int = 0,
-        rate: float | None = None,
-        eta_seconds: float | None = None,
-    ) -> None:
-        """Print a line, if it is time for one."""
+    def _show(self, done: int, details: str) -> None:
         counted = f"{done:,}" if self._total is None else f"{done:,} of {self._total:,}"
-        details = _details(failed, retrying, rate, eta_seconds)
         self._line = f"{self._title}: {counted}{f' ({details})' if details else ''}"
         is_tenth = self._total is not None and done - self._shown_done >= max(1, self._total / _LINES)
         if is_tenth or time.monotonic() - self._shown_at >= _LINE_SECONDS:

@@ -27,6 +27,7 @@ class _Entry(NamedTuple):
 
 
 COMMANDS: Final = {
+    "batch": _Entry("eventic_core.cli.batch", "batch", "Load batches of items for automations."),
     "dead-letter": _Entry(
         "eventic_core.cli.dead_letter", "dead_letter", "See, retry and discard versions that handlers gave up on."
     ),
@@ -34,7 +35,7 @@ COMMANDS: Final = {
     "handler": _Entry("eventic_core.cli.handler", "handler", "List what handlers subscribe to, and remove one."),
     "migrate": _Entry("eventic_core.cli.migrate", "migrate", "Bring the tables in schema eventic up to date."),
     "queue": _Entry("eventic_core.cli.queue", "queue", "See what waits and runs in the queues, and what is stuck."),
-    "run": _Entry("eventic_core.cli.run", "run", "List, look into, cancel, resume and fork runs."),
+    "run": _Entry("eventic_core.cli.run", "run", "Start, watch, steer and undo runs, list and look into them."),
     "version": _Entry(
         "eventic_core.cli.version", "version", "Print the versions of the package and what it stands on."
     ),

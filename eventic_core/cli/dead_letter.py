@@ -5,20 +5,19 @@ Owns the options and what is printed; what the commands do is in `runtime.dead_l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
 from eventic_core.app import Eventic
-from eventic_core.cli.run import connected, database_option, json_option, print_columns, print_json
-from eventic_core.errors import Conflict, NotFound, RemoteError
+from eventic_core.cli.application import connected
+from eventic_core.cli.options import actor_option, database_option, json_option
+from eventic_core.cli.output import error_values, print_columns, print_each, print_json
 from eventic_core.runtime.dead_letters import ALL, STATES, DeadLetter
 
 if TYPE_CHECKING:
     from uuid import UUID
-
-    from eventic_core.errors import EventicError
 
 LISTED: Final = ("id", "state", "handler", "class", "record", "version", "attempts", "failed_at", "settled_by", "error")
 _ANY_NUMBER: Final = 1_000_000
@@ -82,7 +81,7 @@ def retry_command(letter_ids: Sequence[UUID], database_url: str | None, **chosen
 
 @dead_letter.command("discard", short_help="Give dead letters up for good.")
 @_chosen
-@click.option("--actor", metavar="NAME", help="Who discards them, noted with each.")
+@actor_option
 @click.option("--yes", is_flag=True, help="Do not ask, where more than those named are discarded.")
 @database_option
 def discard_command(
@@ -91,11 +90,11 @@ def discard_command(
     """Give these versions up for good, and print each id; they stay listed with --state discarded."""
 
     def discard(letter_id: UUID) -> str:
-        with Eventic.acting(actor=actor):
-            Eventic.dead_letters.discard(letter_id)
+        Eventic.dead_letters.discard(letter_id)
         return "discarded"
 
-    _settle(discard, letter_ids, database_url, ask=None if yes else "Discard {} dead letters?", **chosen)
+    ask = None if yes else "Discard {} dead letters?"
+    _settle(discard, letter_ids, database_url, ask=ask, actor=actor, **chosen)
 
 
 def _settle(
@@ -106,43 +105,22 @@ def _settle(
     handler: str | None,
     everything: bool,
     ask: str | None = None,
+    actor: str | None = None,
 ) -> None:
     """Settle each letter by itself; those that refuse are reported, and the last of them ends the command."""
     if (bool(letter_ids), handler is not None, everything).count(True) != 1:
         message = "Give the ids of dead letters, or --handler NAME, or --all: one of the three."
         raise click.UsageError(message)
-    refused: EventicError | None = None
-    with connected(database_url):
+    with connected(database_url, actor=actor):
         found = letter_ids or [letter.id for letter in Eventic.dead_letters.list(handler, limit=_ANY_NUMBER)]
         if not found:
             click.echo("No dead letters.", err=True)
         elif ask and not letter_ids:
             click.confirm(ask.format(len(found)), abort=True, err=True)
-        for letter_id, outcome in _each(found, settle):
-            if isinstance(outcome, str):
-                print_columns((), [(letter_id, outcome)])
-                continue
-            if refused is not None:
-                click.echo(f"Error: {refused} [{refused.code}]", err=True)
-            refused = outcome
-    if refused is not None:
-        raise refused
-
-
-def _each(
-    letter_ids: Sequence[UUID], settle: Callable[[UUID], str]
-) -> Iterator[tuple[UUID, str | Conflict | NotFound]]:
-    for letter_id in letter_ids:
-        try:
-            yield letter_id, settle(letter_id)
-        except (Conflict, NotFound) as error:
-            yield letter_id, error
+        print_each(found, settle)
 
 
 def _row(letter: DeadLetter) -> dict[str, Any]:
-    error = letter.error
-    kind = type(error)
-    name = error.type_name if isinstance(error, RemoteError) else f"{kind.__module__}:{kind.__qualname__}"
     return {
         "id": letter.id,
         "state": letter.state,
@@ -154,7 +132,7 @@ def _row(letter: DeadLetter) -> dict[str, Any]:
         "failed_at": letter.failed_at,
         "settled_at": letter.settled_at,
         "settled_by": letter.settled_by,
-        "error": {"type": name, "message": str(error)},
+        "error": error_values(letter.error),
     }
 
 

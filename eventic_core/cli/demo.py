@@ -5,19 +5,21 @@ Owns the options and what is printed. The records and the job are in `_airports`
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from eventic_core.settings import EMBEDDED, URL_PLACES, libpq_url, safe_url
+from eventic_core.automation.terminal import progress_bar
+from eventic_core.cli.options import database_option
+from eventic_core.cli.output import print_columns
+from eventic_core.settings import EMBEDDED, libpq_url, safe_url
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
     from eventic_core.cli._airports import Airport, Progress
     from eventic_core.runtime import Handle
 
@@ -26,15 +28,9 @@ COUNTRY = "CN"
 
 _POLL_SECONDS = 0.1
 
-Report = Callable[[int], None]
-
 
 @click.command()
-@click.option(
-    "--database-url",
-    metavar="URL",
-    help=f"The database; else the first of {', '.join(URL_PLACES[1:])}, else the embedded Postgres.",
-)
+@database_option
 @click.option(
     "--directory",
     type=click.Path(file_okay=False, path_type=Path),
@@ -93,27 +89,14 @@ def _watch(progress: Progress, handle: Handle[str], label: str, count: Callable[
     """Show how far the run is with one thing until that is complete, or the run has ended."""
     if (done := count()) == total:
         return
-    with _reporter(label, done, total) as report:
+    with progress_bar(total, label) as bar:
+        bar.update(done)
         while done < total and handle.status() in ("ENQUEUED", "PENDING"):
             time.sleep(_POLL_SECONDS)
             progress.refresh()
             if count() != done:
                 done = count()
-                report(done)
-
-
-@contextmanager
-def _reporter(label: str, done: int, total: int) -> Iterator[Report]:
-    """Show on stderr how far a step is: a bar on a terminal, else a line for each report."""
-    if not sys.stderr.isatty():
-        yield lambda count: click.echo(f"{count:,} of {total:,} {label}", err=True)
-        return
-    from rich.console import Console
-    from rich.progress import Progress as Bar
-
-    with Bar(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(label, completed=done, total=total)
-        yield lambda count: bar.update(task, completed=count)
+                bar.update(done)
 
 
 # The result, on stdout: the same whenever all is done.
@@ -201,9 +184,4 @@ def _section(title: str) -> None:
 
 
 def _table(rows: Iterator[Sequence[Any]] | Sequence[Sequence[Any]]) -> None:
-    """Print rows in columns two spaces apart; nothing is cut, whatever the width of the terminal."""
-    lines = [["-" if cell is None else str(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        click.echo("  " + "  ".join(cells).rstrip())
+    print_columns((), rows, indent=2)

@@ -5,15 +5,13 @@ Owns the options; what they do is in `eventic_core.store`.
 
 from __future__ import annotations
 
-import importlib
-import os
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal, TypeVar
 
 import click
 
+from eventic_core.cli.application import load
 from eventic_core.errors import ConfigurationError
 from eventic_core.settings import EMBEDDED, URL_PLACES, Settings, resolve_database_url, safe_url
 from eventic_core.store.embedded import start_embedded
@@ -116,17 +114,10 @@ def declared_indexes(app: str) -> Iterable[DeclaredIndex]:
     Raises:
         ConfigurationError: The module cannot be imported.
     """
-    module = app.partition(":")[0]
-    sys.path.insert(0, os.getcwd())  # noqa: PTH109 - sys.path holds strings; a console script lacks this entry
-    try:
-        importlib.import_module(module)
-    except ImportError as error:
-        message = f"The module {module!r} cannot be imported: {error}. Name one with --app or EVENTIC_APP."
-        raise ConfigurationError(message) from error
-    finally:
-        sys.path.pop(0)
-    listed: Callable[[], Iterable[DeclaredIndex]] = importlib.import_module("eventic_core.records").declared_indexes
-    return list(listed())
+    load(app.partition(":")[0])
+    from eventic_core import records
+
+    return list(records.declared_indexes())
 
 
 @contextmanager

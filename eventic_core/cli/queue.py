@@ -9,7 +9,9 @@ from dataclasses import asdict
 
 import click
 
-from eventic_core.cli.run import connected, database_option, json_option, print_columns, print_json
+from eventic_core.cli.application import connected
+from eventic_core.cli.options import database_option, json_option
+from eventic_core.cli.output import print_columns, print_json
 from eventic_core.runtime import runs
 
 

@@ -1,46 +1,61 @@
-"""`eventic run`: runs listed, looked into, cancelled, resumed and forked.
+"""`eventic run`: the group of its commands, and those about any run: listed, looked into and forked.
 
-Owns the options and the two forms of output, columns and JSON lines; what the commands do is in `runtime.runs`.
+Owns the options and what is printed; what the commands do is in `runtime.runs`. Commands about runs of automations are
+in `run_start`, `run_results`, `run_steering`, `run_undo` and `run_replay`.
 """
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
-from pydantic_core import to_json
 
-from eventic_core.app import Eventic
-from eventic_core.errors import Conflict, NotFound, RemoteError
+from eventic_core.cli.application import connected
+from eventic_core.cli.lookup import refuse_automation_run
+from eventic_core.cli.options import database_option, json_option
+from eventic_core.cli.output import error_text, error_values, print_columns, print_json, to_json_text
+from eventic_core.cli.run_replay import replay_command
+from eventic_core.cli.run_results import changes_command, diff_command, report_command, results_command
+from eventic_core.cli.run_start import start_command, watch_command
+from eventic_core.cli.run_steering import cancel_command, pause_command, redrive_command, resume_command
+from eventic_core.cli.run_undo import undo_command
 from eventic_core.runtime import runs
-from eventic_core.settings import URL_PLACES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterator
 
     from eventic_core.runtime.runs import Run, Step
 
 LISTED = ("id", "status", "name", "queue", "created_at", "started_at", "completed_at", "waiting_for")
 PAYLOADS = ("arguments", "result", "error")
 
-database_option = click.option(
-    "--database-url",
-    metavar="URL",
-    help=f"The database; else the first of {', '.join(URL_PLACES[1:])}, else the embedded Postgres.",
-)
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 _id = click.argument("run_id", metavar="ID")
-_ids = click.argument("run_ids", metavar="ID...", nargs=-1, required=True)
 
 
 @click.group()
 def run() -> None:
-    """List runs, look into one, cancel, resume and fork them.
+    """Start runs of automations, watch and steer them; list all runs, look into one, cancel, resume and fork them.
 
-    A run is a workflow of DBOS, and its id is the workflow's.
+    A run is a workflow of DBOS, and its id is the workflow's. A run of an automation may also be named by its
+    correlation id, if no other has that.
     """
+
+
+for _command in (
+    start_command,
+    watch_command,
+    report_command,
+    results_command,
+    changes_command,
+    diff_command,
+    pause_command,
+    resume_command,
+    cancel_command,
+    redrive_command,
+    undo_command,
+    replay_command,
+):
+    run.add_command(_command)
 
 
 @run.command("list")
@@ -74,11 +89,13 @@ def get_command(run_id: str, database_url: str | None, *, as_json: bool) -> None
     """Print everything about a run: where it is, its arguments, its result or error."""
     with connected(database_url):
         found = runs.get_run(run_id)
-        values = {name: getattr(found, name) for name in _fields(found)} | {"error": _error(found.error)}
+        values = {name: getattr(found, name) for name in _fields(found)} | {
+            "error": found.error and error_values(found.error)
+        }
         if as_json:
             print_json([values])
             return
-        error = found.error and "{type}: {message}".format(**values["error"])
+        error = found.error and error_text(found.error)
         texts = {name: _text(values[name]) for name in ("arguments", "result")}
     print_columns((), (values | texts | {"error": error}).items())
 
@@ -103,28 +120,6 @@ def steps_command(run_id: str, database_url: str | None, *, as_json: bool) -> No
             print_columns(header, (line for step in found for line in _lines(step)))
 
 
-@run.command("cancel", short_help="Cancel runs that are not finished.")
-@_ids
-@database_option
-def cancel_command(run_ids: tuple[str, ...], database_url: str | None) -> None:
-    """Cancel runs that are not finished, and print the status of each.
-
-    A run at work stops before its next step. What it has done stays; the runs it started go on.
-    """
-    _steer(runs.cancel, run_ids, database_url)
-
-
-@run.command("resume", short_help="Put cancelled runs back into their queues.")
-@_ids
-@database_option
-def resume_command(run_ids: tuple[str, ...], database_url: str | None) -> None:
-    """Put cancelled runs back into their queues, and print the status of each.
-
-    They go on after the last step they recorded. A delayed run becomes due at once.
-    """
-    _steer(runs.resume, run_ids, database_url)
-
-
 @run.command("fork", short_help="Repeat a run under a new id.")
 @_id
 @click.option("--step", type=click.IntRange(min=1), default=1, show_default=True, help="The first step to do again.")
@@ -133,32 +128,8 @@ def resume_command(run_ids: tuple[str, ...], database_url: str | None) -> None:
 def fork_command(run_id: str, step: int, app_version: str | None, database_url: str | None) -> None:
     """Repeat a run under a new id, which is printed; what the steps before STEP recorded is kept."""
     with connected(database_url):
+        refuse_automation_run(run_id, "forked", "Do its failed items again: `eventic run redrive`")
         click.echo(runs.fork(run_id, step=step, app_version=app_version))
-
-
-@contextmanager
-def connected(database_url: str | None) -> Iterator[None]:
-    """Connect for one command, which looks at the tables and leaves them at the revision they are at."""
-    Eventic.init(name="eventic-cli", database_url=database_url, auto_migrate=False)
-    try:
-        yield
-    finally:
-        Eventic.shutdown()
-
-
-def _steer(steer: Callable[[str], str], run_ids: Sequence[str], database_url: str | None) -> None:
-    """Steer every run; those that refuse are reported, and the last of them ends the command."""
-    refused: Conflict | NotFound | None = None
-    with connected(database_url):
-        for run_id in run_ids:
-            try:
-                print_columns((), [(run_id, steer(run_id))])
-            except (Conflict, NotFound) as error:
-                if refused is not None:
-                    click.echo(f"Error: {refused} [{refused.code}]", err=True)
-                refused = error
-    if refused is not None:
-        raise refused
 
 
 def _fields(found: Run) -> tuple[str, ...]:
@@ -167,15 +138,7 @@ def _fields(found: Run) -> tuple[str, ...]:
 
 def _text(value: Any) -> str | None:
     """Write a value in a line; a text as it is, for what could not be decoded is JSON already."""
-    return value if value is None or isinstance(value, str) else _json(value)
-
-
-def _error(error: Exception | None) -> dict[str, str] | None:
-    if error is None:
-        return None
-    kind = type(error)
-    name = error.type_name if isinstance(error, RemoteError) else f"{kind.__module__}:{kind.__qualname__}"
-    return {"type": name, "message": str(error)}
+    return value if value is None or isinstance(value, str) else to_json_text(value)
 
 
 def _step(step: Step) -> dict[str, Any]:
@@ -186,7 +149,7 @@ def _step(step: Step) -> dict[str, Any]:
         "started_at": step.started_at,
         "completed_at": step.completed_at,
         "output": step.output,
-        "error": _error(step.error),
+        "error": step.error and error_values(step.error),
         "child_id": step.child_id,
         "versions": versions,
     }
@@ -195,42 +158,7 @@ def _step(step: Step) -> dict[str, Any]:
 def _lines(step: Step) -> Iterator[tuple[Any, ...]]:
     """Give a line for each version a step wrote, at least one; each begins with the step's number and name."""
     took = step.completed_at - step.started_at if step.completed_at and step.started_at else None
-    error = _error(step.error)
-    text = error and "{type}: {message}".format(**error)
+    text = step.error and error_text(step.error)
     for version in step.versions or (None,):
         wrote = (version.class_type, version.id, version.version) if version else (None, None, None)
         yield step.number, step.name, took, *wrote, step.child_id, text
-
-
-# The two forms of output
-
-
-def print_columns(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Print rows in columns two spaces apart; nothing is cut, whatever the width of the terminal."""
-    lines = [[_cell(cell) for cell in row] for row in ([header] if header else []) + list(rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
-
-
-def _cell(value: Any) -> str:
-    """Write a value in one line; what a terminal would obey is escaped."""
-    match value:
-        case None:
-            return "-"
-        case datetime():
-            return value.isoformat(timespec="milliseconds")
-        case timedelta() | float():
-            return f"{value.total_seconds() if isinstance(value, timedelta) else value:.3f}"
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in str(value))
-
-
-def print_json(values: Iterable[dict[str, Any]]) -> None:
-    """Print each as one line of JSON."""
-    for value in values:
-        click.echo(_json(value))
-
-
-def _json(value: Any) -> str:
-    """Write a value as JSON; what has no form in JSON, as Python shows it."""
-    return to_json(value, fallback=repr, inf_nan_mode="strings", bytes_mode="base64").decode()

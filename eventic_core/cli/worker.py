@@ -1,12 +1,11 @@
 """`eventic worker` and the console script `dbos-runner`: a process that does an application's background work.
 
-Owns finding the application, the one line that says what runs where, and the signals that end it. Imports nothing
+Owns the one line that says what runs where, and the signals that end it. Imports nothing
 heavier than Click before there is something to run.
 """
 
 from __future__ import annotations
 
-import importlib
 import os
 import signal
 import sys
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import click
 
 from eventic_core.cli._root import HELP, Root
-from eventic_core.errors import ConfigurationError
+from eventic_core.cli.application import connect, load
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -100,46 +99,11 @@ class _Ending:
         self._asked.set()
 
 
-def load(target: str) -> None:
-    """Import the module of an application.
-
-    Args:
-        target: `package.module`, or `package.module:attribute` where it must have the attribute.
-
-    Raises:
-        ConfigurationError: There is no such module, it cannot be imported, or it has no such attribute.
-    """
-    name, _, attribute = target.partition(":")
-    directory = os.getcwd()  # noqa: PTH109 - sys.path holds strings; a console script lacks this entry
-    if directory not in sys.path:
-        sys.path.insert(0, directory)
-    remedy = "Name one as package.module:app, as seen from the working directory."
-    try:
-        found: Any = importlib.import_module(name)
-    except (ImportError, ValueError, TypeError) as error:  # the last two: of a name that is none
-        if not isinstance(error, ImportError) and name.strip("."):
-            raise
-        message = f"The module {name!r} cannot be imported: {error}. {remedy}"
-        raise ConfigurationError(message) from error
-    for part in attribute.split(".") if attribute else ():
-        try:
-            found = getattr(found, part)
-        except AttributeError as error:
-            message = f"The module {name!r} has no {attribute!r}: {error}. {remedy}"
-            raise ConfigurationError(message) from error
-
-
 def _launch(given: dict[str, Any], queues: tuple[str, ...] | None) -> None:
     """Launch as the application declared; what is given on the command line wins, whatever it did itself already."""
     from eventic_core.app import Eventic
 
-    if Eventic._store is None:  # noqa: SLF001 - the command line is the facade's other half
-        Eventic._init({**(Eventic._declared or {}), **given}, default_embedded=False)  # noqa: SLF001
-    elif given or (queues and Eventic.is_launched()):
-        settings = Eventic.settings()
-        own = {name: getattr(settings, name) for name in settings.model_fields_set - {"database_source"}}
-        Eventic.shutdown()
-        Eventic._init({**own, **given}, default_embedded=False)  # noqa: SLF001
+    connect(given, again=queues is not None and Eventic.is_launched())
     Eventic.launch(queues=queues)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from eventic_core.errors import InvalidRecord
 from eventic_core.records import state
 from eventic_core.records.port import current_store
-from eventic_core.records.scope import current_scope
+from eventic_core.records.scope import current_scope, edit_scope
 from eventic_core.records.stamp import current_origin
 
 if TYPE_CHECKING:
@@ -27,11 +27,14 @@ def create_many(
     cls: type[R], rows: Iterable[Mapping[str, Any] | R], progress: Callable[[int], None] | None
 ) -> list[UUID]:
     """Store every row as a record's version 0; see `Record.create_many`."""
-    store, scope = current_store(), current_scope()
-    if scope is not None:
-        scope.flush()
-    transaction = scope.transaction if scope is not None else None
-    return store.load(_appends(cls, rows, progress, store.max_record_bytes), transaction)
+    store = current_store()
+    appends = _appends(cls, rows, progress, store.max_record_bytes)
+    if current_scope() is None:
+        return store.load(appends)
+    with (
+        edit_scope() as scope
+    ):  # a level of its own, so that all or none of it is stored whoever goes on after an error
+        return store.load(appends, scope.direct_transaction())
 
 
 def _appends(

@@ -15,8 +15,9 @@ from eventic_core.records import state
 from eventic_core.records.bag import Properties
 from eventic_core.records.containers import guard
 from eventic_core.records.port import Cursor
-from eventic_core.records.record_class import IDENTITY, RecordMeta, check_fields, sorted_sets
+from eventic_core.records.record_class import IDENTITY, RecordMeta, check_fields
 from eventic_core.records.scope import current_scope
+from eventic_core.records.stored_form import as_stored
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -218,7 +219,7 @@ class Identified(BaseModel, metaclass=RecordMeta):
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        schema: CoreSchema = sorted_sets(handler(source))
+        schema: CoreSchema = as_stored(handler(source))
         return schema
 
     @classmethod

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from eventic_core.errors import NotInitialised
 from eventic_core.records.documents import load
+from eventic_core.records.stamp import Stamp
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from eventic_core.records.filters import Selection
-    from eventic_core.records.stamp import Stamp
 
 
 class Key(NamedTuple):
@@ -51,6 +51,24 @@ class Append(NamedTuple):
     version_id: UUID
     calls: str | None = None
     before: str | None = None
+
+    def stamp(self, recorded_at: datetime, xid: int, position: int) -> Stamp:
+        """Make the stamp of the version, once it is known when it was written and where it is in the feed."""
+        return Stamp(
+            self.version_id,
+            self.actor,
+            self.reason,
+            self.correlation_id,
+            self.workflow_id,
+            self.step_id,
+            self.schema_version,
+            recorded_at,
+            None,
+            xid,
+            position,
+            self.tombstone,
+            self.calls,
+        )
 
 
 class Work(NamedTuple):
@@ -241,7 +259,10 @@ class Store(Protocol):
         ...
 
     def load(self, appends: Iterable[Append], tx: Transaction | None = None) -> list[UUID]:
-        """Create many records through COPY, all or none."""
+        """Create many records through COPY, all or none; of an error in `tx`, its owner undoes what is there.
+
+        The iterator may use `tx`, in which what is sent lags some thousands behind it.
+        """
         ...
 
     def changes(self, class_types: Sequence[str] | None, after: Cursor, limit: int) -> list[StoredVersion]:

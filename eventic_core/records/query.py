@@ -13,14 +13,14 @@ from uuid import UUID
 
 from pydantic_core import from_json, to_json
 
-from eventic_core.errors import Conflict, Invalid, InvalidFilter, RecordDeleted
+from eventic_core.errors import Conflict, Invalid, InvalidFilter, RecordDeleted, RecordNotFound
 from eventic_core.records import diff, state
 from eventic_core.records.blocking import in_thread, refuse_in_loop
 from eventic_core.records.fields import expression, order_of, property_expression
 from eventic_core.records.filters import Filter, Group, Kind, Selection
 from eventic_core.records.port import Cursor, current_store
 from eventic_core.records.record_class import class_for, family
-from eventic_core.records.scope import current_scope, not_found
+from eventic_core.records.scope import current_scope
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,6 +56,11 @@ def parse_id(cls: type[Record], record_id: UUID | str) -> UUID:
     except (ValueError, AttributeError, TypeError):
         message = f"{record_id!r}"
         raise not_found(cls.__name__, message) from None  # type: ignore[arg-type]
+
+
+def not_found(class_name: str, record_id: UUID, what: str = "") -> RecordNotFound:
+    """Make the error for an id under which no such record is stored."""
+    return RecordNotFound(f"No {class_name} {record_id}{what} is stored. Check the id and the class.")
 
 
 def transaction() -> Transaction | None:

@@ -272,7 +272,8 @@ class Record(Identified):
         """Create a record for each row through COPY, all or none, in the open scope's transaction or one of its own.
 
         Args:
-            rows: Field values, or drafts. Read once, as it is sent.
+            rows: Field values, or drafts. Read once, as it is sent; an iterator may read and change records, and in
+                an open scope sees what was sent some thousands of rows ago.
             progress: Called with the number of rows sent so far, every thousand rows and at the end.
 
         Returns:

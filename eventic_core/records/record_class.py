@@ -17,14 +17,14 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretBytes, Sec
 # The only door to a metaclass of one's own; a test guards each name.
 from pydantic._internal._model_construction import ModelMetaclass, build_lenient_weakvaluedict
 from pydantic._internal._typing_extra import parent_frame_namespace
-from pydantic_core import core_schema, to_json
+from pydantic_core import to_json
 
 from eventic_core.errors import DuplicateRegistration, InvalidRecordClass
 from eventic_core.records.evolution import check_upcasters
 from eventic_core.records.methods import check_run, wrap_methods
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from eventic_core.records.evolution import Upcaster
     from eventic_core.records.fields import Fields
@@ -363,20 +363,3 @@ def _unstorable(annotation: Any) -> str | None:
     if getattr(get_origin(annotation), "__eventic_ref__", False):
         return None
     return next(filter(None, map(_unstorable, get_args(annotation))), None)
-
-
-def sorted_sets(schema: Any) -> Any:
-    """Make every set in a core schema serialise to JSON in one order, so that equal records give equal documents."""
-    if isinstance(schema, dict):
-        for value in schema.values():
-            sorted_sets(value)
-        if schema.get("type") in ("set", "frozenset") and "serialization" not in schema:
-            schema["serialization"] = core_schema.wrap_serializer_function_ser_schema(_sort, when_used="json")
-    elif isinstance(schema, list):
-        for value in schema:
-            sorted_sets(value)
-    return schema
-
-
-def _sort(value: Any, handler: Callable[[Any], Any]) -> Any:
-    return sorted(handler(value), key=to_json)

@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from eventic_core.errors import RecordNotFound, ScopeError
+from eventic_core.errors import ScopeError
 from eventic_core.records import conflicts, state
 from eventic_core.records.blocking import current_task, in_thread, refuse_in_loop, task_label
 from eventic_core.records.port import StaleWrite, current_store
@@ -243,10 +243,19 @@ class Scope:
         """Write what is pending into the scope's transaction, so that reads see it."""
         batch = self._appends()
         if batch or self._work:
-            transaction = self.transaction
-            for frame in self._frames[1:]:
-                frame.savepoint = frame.savepoint or transaction.savepoint()
-            self._write(batch, transaction)
+            self._write(batch, self._marked_transaction())
+
+    def direct_transaction(self) -> Transaction:
+        """Give the transaction for writes beside the scope's own, after those; undone with the level that is open."""
+        self.flush()
+        return self._marked_transaction()
+
+    def _marked_transaction(self) -> Transaction:
+        """Give the transaction, in which every inner level now has a point to go back to."""
+        transaction = self.transaction
+        for frame in self._frames[1:]:
+            frame.savepoint = frame.savepoint or transaction.savepoint()
+        return transaction
 
     def _appends(self) -> list[tuple[_Pending, Append]]:
         found = [(pending, append) for pending, append in self._sealed if append.id not in self._held]
@@ -585,8 +594,3 @@ def required_scope(call: str) -> Scope:
         message = f"{call} needs an open unit of work or transaction: call it inside `with Eventic.unit_of_work():`."
         raise ScopeError(message)
     return scope
-
-
-def not_found(class_name: str, record_id: UUID, what: str = "") -> RecordNotFound:
-    """Make the error for an id under which no such record is stored."""
-    return RecordNotFound(f"No {class_name} {record_id}{what} is stored. Check the id and the class.")

@@ -16,14 +16,13 @@ from eventic_core.records import documents, evolution
 from eventic_core.records.containers import guard, plain
 from eventic_core.records.ids import new_id, new_record_id
 from eventic_core.records.port import Append, Key, StoredVersion, Written
-from eventic_core.records.stamp import Stamp
 
 if TYPE_CHECKING:
     from uuid import UUID
 
     from eventic_core.records.identity import Identified
     from eventic_core.records.scope import Scope
-    from eventic_core.records.stamp import Origin
+    from eventic_core.records.stamp import Origin, Stamp
 
 R = TypeVar("R", bound="Identified")
 
@@ -352,21 +351,7 @@ def seal(record: Identified, append: Append) -> None:
 
 def provisional(append: Append) -> Stamp:
     """Make the stamp of a version before it is stored: without its moment and its place in the feed."""
-    return Stamp(
-        append.version_id,
-        append.actor,
-        append.reason,
-        append.correlation_id,
-        append.workflow_id,
-        append.step_id,
-        append.schema_version,
-        datetime.now(UTC),
-        None,
-        0,
-        0,
-        append.tombstone,
-        append.calls,
-    )
+    return append.stamp(datetime.now(UTC), 0, 0)
 
 
 def _revalidate_containers(record: Identified) -> None:

@@ -36,10 +36,6 @@ class StateMachine:
             return True
         return self.named.get((before, after)) in calls
 
-    def predecessors(self, after: str, calls: Collection[str] = ()) -> tuple[str, ...]:
-        """Give the states that `after` may follow, itself included."""
-        return tuple(before for before in self.moves if self.allows(before, after, calls))
-
     def check(
         self, class_type: str, record_id: object, before: str | None, after: object, calls: Collection[str] = ()
     ) -> None:

@@ -1,6 +1,7 @@
-"""DBOS, seen through what the package needs of it: the only module that imports dbos.
+"""DBOS, seen through what a worker needs of it.
 
-Owns every private name of DBOS that is touched; each has a contract test. The rest of the runtime knows neither.
+Owns every private name of DBOS that is touched; each has a contract test. Beside it only `runs` imports dbos, for the
+public client that operators' calls go through.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from eventic_core.settings import libpq_url
 from eventic_core.store.work import APPLICATION, DIRECT, SERIALIZATION
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
     from sqlalchemy.orm import Session
@@ -38,9 +39,6 @@ if TYPE_CHECKING:
 
 INTERNAL_QUEUE = "_dbos_internal_queue"
 _log = logging.getLogger("eventic")
-_looked_at: dict[str, float] = {}
-_doubtful: dict[str, str] = {}
-"""The token of the claim under way on each queue; it stays there if nothing is known of the outcome."""
 _POOL_SECONDS = 3600
 """To wait for a connection of the datasource; DBOS would record a shorter wait's end as the step's error."""
 _datasource: SQLAlchemyDatasource | None = None
@@ -149,18 +147,6 @@ def destroy(*, drain_seconds: float) -> None:
     _close_datasource()
 
 
-def forget_registrations() -> None:
-    """Drop every registered workflow, for tests; only while DBOS is not launched."""
-    DBOS.destroy(destroy_registry=True)
-
-
-def is_launched() -> bool:
-    """Tell whether DBOS runs in this process, whoever launched it."""
-    from dbos._dbos import _dbos_global_instance
-
-    return _dbos_global_instance is not None and _dbos_global_instance._launched  # noqa: SLF001
-
-
 def migrate_if_asked(settings: Settings, url: str) -> None:
     """Bring DBOS's tables up to date if the settings say so; else `launch` refuses tables that are behind."""
     if settings.auto_migrate:
@@ -238,52 +224,59 @@ def run_id(name: str) -> AbstractContextManager[Any]:
 # -- queues
 
 
-def claim(work: WorkTable, queue: QueueRow, count: int) -> list[Claimed]:
-    """Claim up to `count` pieces of a queue's ready work for this process.
+class Claims:
+    """Claims pieces of queues' ready work for this process; used by one thread at a time."""
 
-    By a statement of our own where DBOS's claim would only cost more; by DBOS's for queues with limits over all
-    workers, and once a second for work that names no version, which is for whoever runs the latest. A claim whose reply
-    was lost may have been committed: the next one begins with what it claimed. Called by one thread at a time.
-    """
-    doubtful = _doubtful.get(queue.name)
-    if doubtful is not None:
-        found = work.claims_of(queue, doubtful)
-        del _doubtful[queue.name]
-        if found:
-            return [_claim(queue, claim, doubtful) for claim in found]
-    owner = _doubtful[queue.name] = generate_uuid()
-    claimed = _claim_as(owner, work, queue, count)
-    del _doubtful[queue.name]
-    return claimed
+    def __init__(self, work: WorkTable) -> None:
+        self._work = work
+        self._looked_at: dict[str, float] = {}
+        self.doubtful: dict[str, str] = {}
+        """The token of the claim under way on each queue; it stays there if nothing is known of the outcome."""
+
+    def claim(self, queue: QueueRow, count: int) -> list[Claimed]:
+        """Claim up to `count` pieces of a queue's work.
+
+        By a statement of our own where DBOS's claim would only cost more; by DBOS's for queues with limits over all
+        workers, and once a second for work that names no version, which is for whoever runs the latest. A claim whose
+        reply was lost may have been committed: the next one begins with what it claimed.
+        """
+        doubtful = self.doubtful.get(queue.name)
+        if doubtful is not None:
+            found = self._work.claims_of(queue, doubtful)
+            del self.doubtful[queue.name]
+            if found:
+                return [_claimed(queue, claim, doubtful) for claim in found]
+        owner = self.doubtful[queue.name] = generate_uuid()
+        claimed = self._claim_as(owner, queue, count)
+        del self.doubtful[queue.name]
+        return claimed
+
+    def _claim_as(self, owner: str, queue: QueueRow, count: int) -> list[Claimed]:
+        if queue.limit is None and queue.rate is None:
+            found = self._work.claim(queue, count, owner=owner, executor=GlobalParams.executor_id)
+            if found or not self._is_time(queue.name):
+                return [_claimed(queue, claim, owner) for claim in found]
+        system = _get_dbos_instance()._sys_db  # noqa: SLF001 - what this module is for
+        executor, version = GlobalParams.executor_id, GlobalParams.app_version
+        view = _queue(queue, count)
+        if queue.lanes:
+            ids = system.start_queued_partitioned_workflows(view, executor, version, count, owner_xid=owner)
+        else:
+            ids, _stopped_by = system.start_queued_workflows(view, executor, version, None, 0, owner_xid=owner)
+        return [_claimed(queue, claim, owner) for claim in self._work.claims_of(queue, owner)] if ids else []
+
+    def _is_time(self, queue: str) -> bool:
+        now = time.monotonic()
+        if now - self._looked_at.get(queue, 0.0) < 1.0:
+            return False
+        self._looked_at[queue] = now
+        return True
 
 
-def _claim_as(owner: str, work: WorkTable, queue: QueueRow, count: int) -> list[Claimed]:
-    if queue.limit is None and queue.rate is None:
-        found = work.claim(queue, count, owner=owner, executor=GlobalParams.executor_id)
-        if found or not _is_time(queue.name):
-            return [_claim(queue, claim, owner) for claim in found]
-    system = _get_dbos_instance()._sys_db  # noqa: SLF001 - what this module is for
-    executor, version = GlobalParams.executor_id, GlobalParams.app_version
-    view = _queue(queue, count)
-    if queue.lanes:
-        ids = system.start_queued_partitioned_workflows(view, executor, version, count, owner_xid=owner)
-    else:
-        ids, _stopped_by = system.start_queued_workflows(view, executor, version, None, 0, owner_xid=owner)
-    return [_claim(queue, claim, owner) for claim in work.claims_of(queue, owner)] if ids else []
-
-
-def _claim(queue: QueueRow, claim: Claim, owner: str) -> Claimed:
+def _claimed(queue: QueueRow, claim: Claim, owner: str) -> Claimed:
     run, name, attempts, payload, deadline_ms = claim
     status = {"workflow_deadline_epoch_ms": deadline_ms, "queue_name": queue.name}
     return Claimed(run, name, owner, attempts, payload or "", status)
-
-
-def _is_time(queue: str) -> bool:
-    now = time.monotonic()
-    if now - _looked_at.get(queue, 0.0) < 1.0:
-        return False
-    _looked_at[queue] = now
-    return True
 
 
 def _queue(queue: QueueRow, count: int) -> Queue:
@@ -399,8 +392,3 @@ def _numbered(number: int) -> Iterator[None]:
         raise AlreadyDone(recorded, None, None) from error
     finally:
         _set_local_dbos_context(context)
-
-
-def retryable_errors() -> Sequence[type[BaseException]]:
-    """Name the errors by which DBOS stops an execution; nobody may swallow or record them."""
-    return (DBOSWorkflowConflictIDError, _dbos.error.DBOSWorkflowCancelledError)

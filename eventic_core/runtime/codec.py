@@ -25,7 +25,6 @@ from eventic_core.errors import EventicError, Invalid, NotRegistered, NotSeriali
 from eventic_core.records import Properties, Record, current_store, documents, query, state
 from eventic_core.records.containers import GuardedDict, GuardedList, GuardedSet
 from eventic_core.records.record_class import find_class
-from eventic_core.records.scope import not_found
 from eventic_core.runtime.error_values import clean, is_error, read_error, text_of, write_error
 from eventic_core.runtime.type_names import find_type, type_name, unfindable
 from eventic_core.runtime.typed_values import (
@@ -329,7 +328,7 @@ def _read_record(value: dict[str, Any]) -> Record:
     row = current_store().version(key, number, query.transaction())
     record = None if row is None else query.to_object(cls, row)
     if record is None:
-        raise not_found(cls.__name__, key, f" version {number}")
+        raise query.not_found(cls.__name__, key, f" version {number}")
     return cast("Record", record)
 
 

@@ -7,6 +7,7 @@ workflows and single steps share a statement with those that end at the same tim
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import logging
 import threading
@@ -173,6 +174,7 @@ class Executor:
         except RuntimeError:  # the interpreter is on its way out: `stop` gives the work back
             with self._lock:
                 self._stopping = True
+                del self._held[claimed.run_id]
                 self._loads[queue].running -= 1
                 self._loads[queue].waiting.appendleft(claimed)
 
@@ -215,7 +217,8 @@ class Executor:
         with self._lock:
             queue = self._foreign.pop(run_id, None)
         if queue is not None:  # in DBOS's event loop for an async one, where nothing may be started
-            self._threads.submit(self._ended, queue, run_id)
+            with contextlib.suppress(RuntimeError):  # after `stop`, when nothing is started any more
+                self._threads.submit(self._ended, queue, run_id)
 
     # -- our own work
 
@@ -399,7 +402,7 @@ class Executor:
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
-                threading.Thread(target=self._loop.run_forever, name="eventic-loop", daemon=True).start()
+                threading.Thread(target=_run, args=(self._loop,), name="eventic-loop", daemon=True).start()
             return self._loop
 
     # -- the end
@@ -423,6 +426,14 @@ class Executor:
         self.outcomes.stop()
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._loop.stop)
+
+
+def _run(loop: asyncio.AbstractEventLoop) -> None:
+    """Run an event loop until it is stopped."""
+    try:
+        loop.run_forever()
+    finally:
+        loop.close()
 
 
 class _Complete(Finish):

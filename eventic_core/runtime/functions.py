@@ -23,6 +23,7 @@ from eventic_core.runtime.borrowed import Borrowed
 from eventic_core.runtime.calls import Call
 from eventic_core.runtime.finishing import Finish, run_in_transaction, run_in_transaction_async
 from eventic_core.runtime.recorder import RecordingStore, StepStore
+from eventic_core.runtime.step_log import current_steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -153,11 +154,6 @@ def workflows() -> list[Function]:
     return [function for function in _functions.values() if function.kind == "workflow"]
 
 
-def forget() -> None:
-    """Drop all registrations; for tests."""
-    _functions.clear()
-
-
 def _register(function: Function) -> None:
     known = _functions.get(function.name)
     if known is not None and not same_place(known.plain, function.plain):
@@ -280,43 +276,54 @@ def step(process: Callable[[], Process], name: str | None, retry: Retry) -> Call
             "interval_seconds": retry.delay_seconds,
             "backoff_rate": retry.backoff,
         }
-        if known.is_async:
-
-            @functools.wraps(function)
-            async def call_async(*args: Any, **kwargs: Any) -> Any:
-                journal = current_journal()
-                if journal is None or in_scope():
-                    return await function(*args, **kwargs)
-
-                async def inside() -> Any:
-                    with _step(process(), known, journal.run_id):
-                        return await function(*args, **kwargs)
-
-                return await process().run_step_async(known.name, options, inside)
-
-            wrapper: Any = call_async
-        else:
-
-            @functools.wraps(function)
-            def call(*args: Any, **kwargs: Any) -> Any:
-                journal = current_journal()
-                if in_scope():
-                    return function(*args, **kwargs)  # part of a transaction that is done once, or not at all
-                if journal is None:
-                    with _step(process(), known, None):
-                        return function(*args, **kwargs)
-
-                def inside() -> Any:
-                    with _step(process(), known, journal.run_id):
-                        return function(*args, **kwargs)
-
-                return process().run_step(known.name, options, inside)
-
-            wrapper = call
+        wrapper: Any = (_async_step if known.is_async else _sync_step)(process, known, options)
         wrapper.__eventic_function__ = known
         return wrapper  # type: ignore[no-any-return]
 
     return decorate
+
+
+def _sync_step(process: Callable[[], Process], known: Function, options: dict[str, Any]) -> Callable[..., Any]:
+    function = known.plain
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if (steps := current_steps()) is not None:
+            return steps.call(known.name, functools.partial(call, *args, **kwargs))
+        journal = current_journal()
+        if in_scope():
+            return function(*args, **kwargs)  # part of a transaction that is done once, or not at all
+        if journal is None:
+            with _step(process(), known, None):
+                return function(*args, **kwargs)
+
+        def inside() -> Any:
+            with _step(process(), known, journal.run_id):
+                return function(*args, **kwargs)
+
+        return process().run_step(known.name, options, inside)
+
+    return call
+
+
+def _async_step(process: Callable[[], Process], known: Function, options: dict[str, Any]) -> Callable[..., Any]:
+    function = known.plain
+
+    @functools.wraps(function)
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        if (steps := current_steps()) is not None:
+            return await steps.call_async(known.name, functools.partial(call, *args, **kwargs))
+        journal = current_journal()
+        if journal is None or in_scope():
+            return await function(*args, **kwargs)
+
+        async def inside() -> Any:
+            with _step(process(), known, journal.run_id):
+                return await function(*args, **kwargs)
+
+        return await process().run_step_async(known.name, options, inside)
+
+    return call
 
 
 def step_context(store: PostgresStore, known: Function, key: str | None) -> ExitStack:

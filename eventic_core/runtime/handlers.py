@@ -60,11 +60,6 @@ def defined() -> Iterator[Handler]:
     yield from list(_handlers.values())
 
 
-def forget() -> None:
-    """Drop all registrations; for tests."""
-    _handlers.clear()
-
-
 class On:
     """The decorators that subscribe a function to versions of records; `eventic_core.on`.
 

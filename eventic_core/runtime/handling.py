@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from eventic_core.errors import NotRegistered, RemoteError, VersionConflict
+from eventic_core.errors import NotRegistered, RecordNotFound, RemoteError, VersionConflict
 from eventic_core.records import state
 from eventic_core.records.ids import new_id
 from eventic_core.records.port import OwnershipLost, StaleWrite
@@ -124,15 +124,18 @@ class Handling:
 
     def _handle(self, version: StoredVersion, progress: _Progress, attempt: int, *, complete_anyway: bool) -> bool:
         """Handle one version; tells whether the next one's turn has come: it is handled, or set aside."""
-        error: Exception | None
         if self._killed_workers:
             self._killed_workers = False
-            error = self._death()
-        else:
-            error = self._attempt(version, progress)
+            self._set_aside(version, progress, attempt, self._death())
+            return True
+        error = self._attempt(version, progress)
         if error is None:
             return True
-        return self._failed(version, progress, attempt, error, complete_anyway=complete_anyway)
+        if attempt >= self._handler.retry.max_attempts:
+            self._set_aside(version, progress, attempt, error)
+            return True
+        self._put_off(version, progress, attempt, error, complete_anyway=complete_anyway)
+        return False
 
     def _death(self) -> RemoteError:
         return RemoteError(f"The worker died {self._deaths} times over this version.", "worker")
@@ -170,25 +173,31 @@ class Handling:
             stack.enter_context(edit_scope(default_reason=self._handler.name))
             self._invoke(self._handler.function, record)
 
-    def _failed(
+    def _set_aside(self, version: StoredVersion, progress: _Progress, attempts: int, error: Exception) -> None:
+        """Make a version a dead letter, and let the next one have its turn."""
+        encoded = codec.encode_error(error)
+        with self._store.transaction() as tx:
+            self._store.progress.set_aside(self._handler.name, version, attempts=attempts, error=encoded, tx=tx)
+            progress.write(tx)
+        what = self._described(version)
+        _log.error("%s: set aside after %s attempts", what, attempts, extra=self._extra(version), exc_info=error)
+
+    def _put_off(
         self, version: StoredVersion, progress: _Progress, attempts: int, error: Exception, *, complete_anyway: bool
-    ) -> bool:
-        """Note a failure; tells whether the version was set aside."""
-        name = f"handler {self._handler.name}, version {version.version} of {version.class_type} {version.id}"
-        extra = {"action": "handler_failed", "handler": self._handler.name, "record": str(version.id)}
-        if attempts >= self._handler.retry.max_attempts or isinstance(error, RemoteError):
-            encoded = codec.encode_error(error)
-            with self._store.transaction() as tx:
-                self._store.progress.set_aside(self._handler.name, version, attempts=attempts, error=encoded, tx=tx)
-                progress.write(tx)
-            _log.error("%s: set aside after %s attempts", name, attempts, extra=extra, exc_info=error)
-            return True
+    ) -> None:
+        """Have a version, and those after it, handled later."""
         with self._store.transaction() as tx:
             self._try_again(version, progress.before, attempts, tx)
             if complete_anyway:
                 self._complete(tx)
-        _log.warning("%s: attempt %s failed: %r", name, attempts, error, extra=extra)
-        return False
+        what = self._described(version)
+        _log.warning("%s: attempt %s failed: %r", what, attempts, error, extra=self._extra(version))
+
+    def _described(self, version: StoredVersion) -> str:
+        return f"handler {self._handler.name}, version {version.version} of {version.class_type} {version.id}"
+
+    def _extra(self, version: StoredVersion) -> dict[str, str]:
+        return {"action": "handler_failed", "handler": self._handler.name, "record": str(version.id)}
 
     def _try_again(self, version: StoredVersion, last: int, attempts: int, tx: PostgresTransaction) -> None:
         delay = self._handler.retry.delay_after(attempts)
@@ -242,15 +251,20 @@ class Handling:
     # -- a dead letter
 
     def _retry_letter(self, letter_id: UUID) -> None:
-        rows = self._store.versions([(UUID(self._values["record"]), self._values["version"])])
-        finish = _Letter(self, letter_id)
-        error = self._death() if self._killed_workers else self._attempt(rows[0], finish)
+        error = self._death() if self._killed_workers else self._try_letter(letter_id)
         if error is None:
             return
         with self._store.transaction() as tx:
             self._store.progress.reopen(letter_id, error=codec.encode_error(error), tx=tx)
             self._complete(tx)
         _log.error("dead letter %s failed again", letter_id, extra={"action": "letter_failed"}, exc_info=error)
+
+    def _try_letter(self, letter_id: UUID) -> Exception | None:
+        record_id, number = UUID(self._values["record"]), self._values["version"]
+        version = self._store.version(record_id, number)
+        if version is None:
+            return RecordNotFound(f"There is no version {number} of {self._cls.__name__} {record_id} any more.")
+        return self._attempt(version, _Letter(self, letter_id))
 
     def settle(self, letter_id: UUID, tx: PostgresTransaction | None) -> None:
         """Note that a dead letter was handled, and complete the run."""

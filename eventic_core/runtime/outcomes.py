@@ -10,7 +10,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from eventic_core.errors import StoreUnavailable
+from eventic_core.errors import RemoteError, StoreUnavailable
+from eventic_core.runtime.calls import error_text
 
 if TYPE_CHECKING:
     from eventic_core.store import PostgresStore
@@ -63,11 +64,23 @@ class Outcomes:
                 if self._stopping:
                     return  # the runs are done again by whoever takes over
                 time.sleep(1)
-            except Exception:  # noqa: BLE001 - the thread must live; the runs are done again after a restart
-                _log.exception("%s outcomes could not be stored", len(batch), extra={"action": "outcomes_lost"})
+            except Exception as error:  # noqa: BLE001 - the thread must live, and every run must end
+                if len(batch) == 1:
+                    self._store_error(batch[0], error)
+                    return
+                for outcome in batch:  # one of them is what Postgres refuses: the others must not go with it
+                    self._store_patiently([outcome])
                 return
             else:
                 return
+
+    def _store_error(self, outcome: Outcome, error: Exception) -> None:
+        """Let a run end with the error for which its outcome could not be stored."""
+        _log.error("run %s: its outcome is lost", outcome.run_id, exc_info=error, extra={"action": "outcome_lost"})
+        lost = RemoteError(f"The run's outcome could not be stored: {error!r:.200}", "worker")
+        instead = outcome._replace(status="ERROR", output=None, error=error_text(lost))
+        if instead != outcome:  # else even that was refused, and the run is done again after a restart
+            self._store_patiently([instead])
 
     def flush(self) -> None:
         """Wait until what is there is stored."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import threading
 import time
@@ -63,8 +62,7 @@ class Worker:
         self._datasource: Any = None
         self._stopping = threading.Event()
         self.executor = Executor(store, adapter)
-        claim = functools.partial(adapter.claim, store.work)
-        self.dispatcher = Dispatcher(store, self.executor, self.served, claim)
+        self.dispatcher = Dispatcher(store, self.executor, self.served, adapter.Claims(store.work).claim)
         self.presence = Presence(store, self.dispatcher.wake, self._renamed)
 
     @property

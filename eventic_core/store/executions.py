@@ -13,6 +13,7 @@ from pydantic_core import to_json
 from eventic_core.errors import Conflict
 from eventic_core.records.port import OwnershipLost
 from eventic_core.store.handlers import GENERATION, handle_work
+from eventic_core.store.moves import ITEM_EXECUTION
 from eventic_core.store.sql import statement
 
 if TYPE_CHECKING:
@@ -27,8 +28,9 @@ WHOLE_RUN = UUID(int=0)
 """Where a batch execution's id stands in the counters of the run as a whole."""
 NEVER_MS = 253402300799000
 """When what waits for a change, not for a time, is due: the end of the year 9999."""
+_LOOK_AGAIN_MS = 60_000
+"""After this long a run that waits looks for itself, should nobody have woken it."""
 RUNS_QUEUE = "eventic_runs"
-ITEM_EXECUTION = "ItemExecution"
 _MOVED = 5000
 
 _COUNTING = statement("part_counting", moved=statement("part_moved_documents").rstrip()).rstrip()
@@ -42,7 +44,8 @@ _SET_RUN_STATE = statement("set_run_state")
 _PLANNED = statement("planned")
 _UNFINISHED_NUMBERS = statement("unfinished_numbers")
 _OWNED = statement("owned")
-_LOCK_COUNTERS = statement("lock_counters")
+_LOCK_COUNTERS = statement("lock_counters").replace("{strength}", "share")
+_LOCK_COUNTERS_ALONE = statement("lock_counters").replace("{strength}", "no key update")
 _PARK_GROUP = statement("park_group")
 _RELEASE_GROUPS = statement("release_groups")
 _DROP_GROUPS = statement("drop_groups")
@@ -366,9 +369,9 @@ class ExecutionTable:
 
     def park_run(self, run_id: UUID, workflow_id: str, owner: str) -> bool:
         """Let a run wait for its items; false if it has not to."""
-        parameters = {"run": run_id, "id": workflow_id, "owner": owner, "until": NEVER_MS}
+        parameters = {"run": run_id, "id": workflow_id, "owner": owner, "again": _LOOK_AGAIN_MS}
         with self._store.transaction() as tx:
-            tx.fetch(_LOCK_COUNTERS, (run_id,))
+            tx.fetch(_LOCK_COUNTERS_ALONE, (run_id,))  # alone: no group ends between the question and the wait
             return bool(tx.fetch(_PARK_RUN, parameters))
 
     def reserve(self, name: str, items: int, *, rate: tuple[int, float]) -> float:

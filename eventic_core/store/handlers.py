@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from pydantic_core import to_json
 
 from eventic_core.records.port import StoredVersion, Work
-from eventic_core.records.record_class import find_class, lineage, snake_case
+from eventic_core.records.record_class import DEFAULT_CONCURRENCY, find_class, lineage, snake_case
 from eventic_core.store.sql import statement
 from eventic_core.store.work import QueueRow, WorkTable, lane_of
 
@@ -69,7 +69,7 @@ def queue_of(class_type: str) -> QueueRow:
     cls = find_class(class_type)
     name = f"queue_{snake_case(class_type)}"
     if cls is None:
-        return QueueRow(name, per_worker=16, lanes=True)
+        return QueueRow(name, per_worker=DEFAULT_CONCURRENCY, lanes=True)
     return QueueRow(name, per_worker=cls.__eventic__.concurrency, lanes=cls.__eventic__.ordered)
 
 

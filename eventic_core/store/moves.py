@@ -61,6 +61,8 @@ class Moves:
 def _machine(class_type: str) -> StateMachine | None:
     known = find_class(class_type)
     machine: StateMachine | None = None if known is None else known.__eventic__.states
+    if machine is None and class_type == ITEM_EXECUTION:
+        raise RuntimeError("ItemExecution is not imported, so its moves would not be counted")
     return machine
 
 

@@ -55,9 +55,10 @@ def _forms(name: str, **parts: str) -> dict[tuple[bool, bool], str]:
 
 _CREATE_ONE = _forms("create_one")
 _APPEND_ONE = _forms("append_one")
-_APPEND_MANY = _forms("append_many")
+_KEYS = statement("part_keys").rstrip()
+_APPEND_MANY = _forms("append_many", keys=_KEYS)
 _COUNTING = statement("part_counting", moved=statement("part_moved_rows").rstrip()).rstrip()
-_APPEND_TRACKED = _forms("append_tracked", counting=_COUNTING)
+_APPEND_TRACKED = _forms("append_tracked", keys=_KEYS, counting=_COUNTING)
 _VERSIONS = statement("versions", columns=COLUMNS)
 _HEAD = statement("head", columns=COLUMNS)
 _VERSION = statement("version", columns=COLUMNS)
@@ -77,6 +78,8 @@ _COPY_KEYS = statement("copy_keys")
 _UNSTORABLE = (pg.DataError, pg.ProgramLimitExceeded, pg.StatementTooComplex)
 _NO_BOUND = 2**31 - 1
 _STREAM_ROWS = 1000
+_COPY_ROWS = 5000
+_COPY_BYTES = 8 * 1024 * 1024
 
 
 class PostgresStore:
@@ -231,24 +234,26 @@ class PostgresStore:
         self._noted.add(noted)
 
     def load(self, appends: Iterable[Append], tx: Transaction | None = None) -> list[UUID]:
-        joined = _ours(tx)
-        if joined is not None:
-            return self._copy(appends, joined)
-        with self.transaction() as own:
-            return self._copy(appends, own)
+        sent = _Sent()
+        with self.transaction(_ours(tx)) as joined:
+            # Only a transaction of the caller's is one that the iterator may want to read in, between two COPYs.
+            for chunk in [appends] if tx is None else _chunks(appends):
+                self._copy(chunk, joined, sent)
+            for append in sent.first.values():
+                self._note(append)
+                joined.written.append(append.version_id)
+            self.handlers.refresh()
+            for class_type, created in sent.by_class.items():
+                self.enqueue(self.handlers.bulk_follow_ups(class_type, created), joined)
+        return sent.ids
 
-    def _copy(self, appends: Iterable[Append], tx: PostgresTransaction) -> list[UUID]:
-        ids: list[UUID] = []
+    def _copy(self, appends: Iterable[Append], tx: PostgresTransaction, sent: _Sent) -> None:
         keys: list[tuple[UUID, str, str, str | None]] = []
-        first: dict[tuple[str, int], Append] = {}
-        by_class: dict[str, list[UUID]] = {}
 
         def send() -> None:
             with tx.driver.cursor() as cursor, cursor.copy(_COPY) as copy:
                 for append in appends:
-                    ids.append(append.id)
-                    by_class.setdefault(append.class_type, []).append(append.id)
-                    first.setdefault((append.class_type, append.schema_version), append)
+                    sent.add(append)
                     keys.extend((append.id, *key) for key in append.keys)
                     copy.write_row(_values(append))
             if keys:
@@ -257,18 +262,11 @@ class PostgresStore:
                         copy.write_row(key)
 
         try:
-            _guarded(tx, lambda: tx.run(send))
+            tx.run(send)
         except pg.UniqueViolation as error:
-            raise _taken(error, [class_type for class_type, _schema_version in first]) from error
+            raise _taken(error, [class_type for class_type, _schema_version in sent.first]) from error
         except _UNSTORABLE as error:
             raise _unstorable(error) from error
-        for append in first.values():
-            self._note(append)
-            tx.written.append(append.version_id)
-        self.handlers.refresh()
-        for class_type, created in by_class.items():
-            self.enqueue(self.handlers.bulk_follow_ups(class_type, created), tx)
-        return ids
 
     # -- reading
 
@@ -363,6 +361,20 @@ class PostgresStore:
         return [(str(name), int(version)) for name, version in self.database.fetch(_CLASSES, (list(class_types),))]
 
 
+class _Sent:
+    """What a bulk creation has sent so far."""
+
+    def __init__(self) -> None:
+        self.ids: list[UUID] = []
+        self.by_class: dict[str, list[UUID]] = {}
+        self.first: dict[tuple[str, int], Append] = {}
+
+    def add(self, append: Append) -> None:
+        self.ids.append(append.id)
+        self.by_class.setdefault(append.class_type, []).append(append.id)
+        self.first.setdefault((append.class_type, append.schema_version), append)
+
+
 def _ours(tx: Transaction | None) -> PostgresTransaction | None:
     """The port's transaction is always one of ours: only this store makes them."""
     return cast("PostgresTransaction | None", tx)
@@ -388,6 +400,10 @@ def _taken(error: pg.UniqueViolation, created: Sequence[str]) -> Exception:
         match = re.match(r"Key \(scope, name, value\)=\((.*?), (.*?), (.*)\) already exists", detail)
         scope, name, value = match.groups() if match else ("a class", "of fields", detail)
         return DuplicateKey(f"{scope}: the unique key {name}={value} is held by another record. Nothing was stored.")
+    if error.diag.constraint_name == "records_items":
+        taken = re.search(r"=\((.*)\) already exists", detail)
+        value = taken[1] if taken else "..."
+        return DuplicateKey(f"Item: batch_id,sequence_number={value} is that of another item. Nothing was stored.")
     if not created:
         return StaleWrite()
     match = re.search(r"=\(([0-9a-f-]{36})", detail)
@@ -400,6 +416,20 @@ def _taken(error: pg.UniqueViolation, created: Sequence[str]) -> Exception:
 
 def _unstorable(error: psycopg.Error) -> InvalidRecord:
     return InvalidRecord(f"Postgres cannot store the values: {error.diag.message_primary}. Nothing was stored.")
+
+
+def _chunks(appends: Iterable[Append]) -> Iterator[list[Append]]:
+    """Group what one COPY sends: while it runs, an iterator that reads could not use the connection."""
+    chunk: list[Append] = []
+    size = 0
+    for append in appends:
+        chunk.append(append)
+        size += len(append.data)
+        if len(chunk) >= _COPY_ROWS or size >= _COPY_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
 
 
 def _values(append: Append) -> tuple[Any, ...]:
@@ -423,22 +453,7 @@ def _values(append: Append) -> tuple[Any, ...]:
 
 def _written(append: Append, row: Sequence[Any]) -> Written:
     recorded_at, xid, position = row
-    stamp = Stamp(
-        append.version_id,
-        append.actor,
-        append.reason,
-        append.correlation_id,
-        append.workflow_id,
-        append.step_id,
-        append.schema_version,
-        recorded_at,
-        None,
-        int(xid),
-        position,
-        append.tombstone,
-        append.calls,
-    )
-    return Written(append, stamp)
+    return Written(append, append.stamp(recorded_at, int(xid), position))
 
 
 def _stored(row: Sequence[Any]) -> StoredVersion:

@@ -1,4 +1,4 @@
-"""What runs wrote, read for `changes`, `diff` and `undo` of automations; and the unique keys an undo exchanges.
+"""What runs wrote, read for `changes`, `diff`, `undo` and `replay` of automations; and the unique keys these exchange.
 
 Owns the statements and their rows. Knows no record class: what a version means is the caller's business. Long answers
 are streamed through a server-side cursor, on a transaction that only reads and so holds back no change feed.
@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import psycopg
 
-from eventic_core.records.port import StoredVersion
+from eventic_core.records.port import Cursor, StoredVersion
 from eventic_core.records.stamp import Stamp
 from eventic_core.store.sql import COLUMNS, statement
 from eventic_core.store.transaction import PostgresTransaction
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from datetime import datetime
     from uuid import UUID
 
     from eventic_core.records.port import Key
@@ -27,12 +28,16 @@ _CHANGES: Final = statement("run_changes", columns=COLUMNS)
 _RECORDS: Final = statement("run_records")
 _CLASSES: Final = statement("run_classes")
 _SPANS: Final = statement("undo_spans")
-_TOUCHES: Final = statement("undo_touches", columns=COLUMNS)
+_REPLAY_SPANS: Final = statement("replay_spans")
+_TOUCHES: Final = statement("touches", columns=COLUMNS)
 _BLOCKED: Final = statement("blocked_keys")
 _FREE: Final = statement("free_keys")
 _HEADS: Final = statement("heads", columns=COLUMNS)
 _ITEMS: Final = statement("run_items")
 _WRITES: Final = statement("item_writes")
+_REPLAY_NUMBERS: Final = statement("replay_numbers")
+_REPLAY_ITEMS: Final = statement("replay_items")
+_VERSIONS_AT: Final = statement("versions_at", columns=COLUMNS)
 
 _STREAM_ROWS: Final = 500
 _WIDTH: Final = 4 + len(Stamp._fields)
@@ -44,13 +49,51 @@ class Span(NamedTuple):
     Attributes:
         first: The first version in force; `None` if all were undone.
         head: The record's current version.
-        others: How many versions after `first` neither the run nor an undo of it wrote.
+        others: How many versions after `first` somebody else wrote.
     """
 
     id: UUID
     first: int | None
     head: int
     others: int
+
+
+class ReplaySpan(NamedTuple):
+    """What a run and its replays have written of a record.
+
+    Attributes:
+        first: Their first version, or that which the next one would be.
+        head: The record's current version; `None` if there is none yet.
+        others: How many versions from `first` on somebody else wrote.
+    """
+
+    id: UUID
+    first: int
+    head: int | None
+    others: int
+
+
+class ReplayItem(NamedTuple):
+    """The last attempt at an item of a run, and the item as of then; documents are JSON text.
+
+    Attributes:
+        version: That of the execution when the attempt began.
+        began: The execution when the attempt began.
+        ended: The version after; `None` while it lasts.
+        before: The place in the feed after which come the attempt's own writes.
+        moment: As of when the item is read.
+        deleted: Whether the item is deleted then; `None` if it does not exist.
+    """
+
+    number: int
+    id: UUID
+    version: int
+    began: str
+    ended: str | None
+    before: Cursor
+    moment: datetime
+    payload: Any
+    deleted: bool | None
 
 
 class ItemRow(NamedTuple):
@@ -119,15 +162,27 @@ class RunHistory:
         parameters |= {"ids": [record_id for record_id, _ in records], "firsts": [first for _, first in records]}
         return [Span._make(row) for row in self._database.fetch(_SPANS, parameters)]
 
+    def replay_spans(self, workflow_ids: Sequence[str], records: Sequence[tuple[UUID, int]]) -> list[ReplaySpan]:
+        """Tell what a run and its replays have written of records, each with the version to be written if nothing."""
+        parameters: dict[str, Any] = {"workflow_ids": list(workflow_ids)}
+        parameters |= {"ids": [record_id for record_id, _ in records], "firsts": [first for _, first in records]}
+        return [ReplaySpan._make(row) for row in self._database.fetch(_REPLAY_SPANS, parameters)]
+
     def touches(
-        self, workflow_id: str, workflow_ids: Sequence[str], spans: Sequence[Span], limit: int
-    ) -> list[tuple[StoredVersion, str]]:
-        """Read what others wrote after `first` of each span, each version with the document before it.
+        self, records: Sequence[tuple[UUID, int]], workflow_ids: Sequence[str], *, branch: str | None, limit: int
+    ) -> list[tuple[StoredVersion, str | None]]:
+        """Read what others wrote after a version of each record, each version with the document before it.
 
         Gives the last `limit` of each record, oldest first.
+
+        Args:
+            records: Each with the version after which they wrote.
+            workflow_ids: Of those who are no others.
+            branch: What the workflow ids of more such begin with.
+            limit: At most so many of each record.
         """
-        parameters: dict[str, Any] = {"workflow_id": workflow_id, "workflow_ids": list(workflow_ids), "limit": limit}
-        parameters |= {"ids": [span.id for span in spans], "firsts": [span.first for span in spans]}
+        parameters: dict[str, Any] = {"branch": branch, "workflow_ids": list(workflow_ids), "limit": limit}
+        parameters |= {"ids": [record_id for record_id, _ in records], "firsts": [first for _, first in records]}
         return [(_stored(row), row[_WIDTH]) for row in self._database.fetch(_TOUCHES, parameters)]
 
     def heads(self, record_ids: Sequence[UUID]) -> dict[UUID, StoredVersion]:
@@ -153,11 +208,49 @@ class RunHistory:
             yield ItemRow._make(row)
 
     def item_writes(
-        self, workflow_ids: Sequence[str], numbers: Sequence[int], *, without: Sequence[str]
+        self,
+        workflow_ids: Sequence[str],
+        numbers: Sequence[int],
+        *,
+        since: Mapping[int, Cursor],
+        without: Sequence[str],
     ) -> list[ItemWrite]:
-        """Tell which records some items of a run wrote, of each item in the order of writing."""
-        rows = self._database.fetch(_WRITES, (list(workflow_ids), list(numbers), list(without)))
+        """Tell which records some items of a run wrote, of each item in the order of writing.
+
+        Args:
+            workflow_ids: Those of the run.
+            numbers: The items'.
+            since: For items, the place in the feed after which their writes count.
+            without: Classes that do not count.
+        """
+        after = [since.get(number, Cursor()) for number in numbers]
+        places = ([str(cursor.xid) for cursor in after], [cursor.position for cursor in after])
+        rows = self._database.fetch(_WRITES, (list(numbers), *places, list(workflow_ids), list(without)))
         return [ItemWrite._make(row) for row in rows]
+
+    def begun_numbers(self, run_id: UUID, numbers: Sequence[int] | None) -> list[int]:
+        """List the items of a run that have begun, or which of some have, in order."""
+        parameters = {"run": str(run_id), "numbers": None if numbers is None else list(numbers)}
+        return [number for (number,) in self._database.fetch(_REPLAY_NUMBERS, parameters)]
+
+    def last_attempts(
+        self, run_id: UUID, numbers: Sequence[int], statuses: Sequence[str], moment: datetime | None
+    ) -> list[ReplayItem]:
+        """Read the last attempts at some items that have begun, in order, with the items as of a moment.
+
+        Args:
+            run_id: The run.
+            numbers: The items'.
+            statuses: All there are, for the index.
+            moment: `None` is the one at which the attempt began.
+        """
+        parameters = {"run": str(run_id), "numbers": list(numbers), "statuses": list(statuses), "moment": moment}
+        rows = self._database.fetch(_REPLAY_ITEMS, parameters)
+        return [ReplayItem._make((*row[:5], Cursor(int(row[5]), row[6]), *row[7:])) for row in rows]
+
+    def versions_at(self, record_ids: Sequence[UUID], moment: datetime) -> dict[UUID, StoredVersion]:
+        """Read the versions of records that were current at a moment, tombstones too."""
+        return {row[0]: _stored(row) for row in self._database.fetch(_VERSIONS_AT, (list(record_ids), moment))}
 
     def _stream(self, sql: str, parameters: Sequence[Any] | dict[str, Any]) -> Iterator[tuple[Any, ...]]:
         transaction = PostgresTransaction.begin(self._database)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 import re
+import sys
 from collections.abc import Iterator
 from uuid import uuid4
 
 import pytest
+from rich.console import Console
+from rich.progress import Progress
 from tqdm import tqdm
 
 from eventic_core import ConfigurationError
@@ -57,6 +60,19 @@ def test_bars_stay_whole(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     lines = [line for line in re.split(r"[\r\n]", shown) if "row " in line]
     assert [line.count("|") for line in lines] == [0, 0, 0]
     assert "3/3" in shown
+
+
+def test_bars_of_rich_stay_whole_too(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    logger = setup_logger(name)
+    console = Console(file=sys.stderr, force_terminal=True, width=100)
+    with Progress(console=console, auto_refresh=False) as bars:
+        loading = bars.add_task("loading", total=3)
+        for number in range(3):
+            logger.info("row %d", number)
+            bars.update(loading, advance=1, refresh=True)
+    lines = re.split(r"[\r\n]", capsys.readouterr().err)
+    assert [("row" in line, "loading" in line) for line in lines if "row" in line] == [(True, False)] * 3
+    assert "100%" in "".join(lines)
 
 
 def test_a_second_call_adds_no_second_handler(name: str, capsys: pytest.CaptureFixture[str]) -> None:

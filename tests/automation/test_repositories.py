@@ -421,6 +421,18 @@ def test_every_natural_key_is_unique(world: World, make: Callable[[World], tuple
     world.uow.commit()
 
 
+def test_a_taken_sequence_number_is_named_whoever_takes_it(world: World) -> None:
+    taken = f"batch_id,sequence_number={world.batch.id}, 2 is that of another item"
+    with pytest.raises(DuplicateEntityError, match=taken):
+        world.uow.items.create(Item(batch_id=world.batch.id, sequence_number=2))
+    world.items[1].sequence_number = 2
+    with pytest.raises(DuplicateEntityError, match=taken):
+        world.uow.items.update(world.items[1].id, world.items[1])
+    world.uow.rollback()
+    with pytest.raises(DuplicateKey, match=taken):
+        Item.create_many([{"batch_id": world.batch.id, "sequence_number": 2}])
+
+
 def test_names_can_be_used_again_after_deletion(world: World) -> None:
     for soft in (True, False):
         found = world.uow.batches.get_by_automation_and_name(world.automation.id, "Q1")

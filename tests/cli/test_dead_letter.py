@@ -7,12 +7,12 @@ import subprocess
 import sys
 import textwrap
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
 from uuid import UUID, uuid4
 
 import psycopg
 import pytest
 from click.testing import CliRunner, Result
+from conftest import execute, with_database
 
 from eventic_core.cli import main
 from eventic_core.store.work import lane_of
@@ -44,39 +44,30 @@ values ('notify', 'CliParcel', 'create', '', '7', true), ('notify', 'CliParcel',
 def made(server_url: str, template: str) -> Iterator[str]:
     """The name of a database with dead letters and handlers."""
     name = f"letters_{uuid4().hex[:12]}"
-    url = _with_database(server_url, name)
-    _execute(server_url, f"create database {name} template {template}")
+    url = with_database(server_url, name)
+    execute(server_url, f"create database {name} template {template}")
     try:
         command = [sys.executable, "-m", "eventic_core", "migrate", "--database-url", url]
         subprocess.run(command, check=True, capture_output=True)
-        _execute(url, ROWS)
+        execute(url, ROWS)
         yield name
     finally:
-        _execute(server_url, f"drop database {name} with (force)")
+        execute(server_url, f"drop database {name} with (force)")
 
 
 @pytest.fixture
 def url(server_url: str, made: str) -> Iterator[str]:
     """A database of the test's own with those."""
     name = f"test_{uuid4().hex[:12]}"
-    _execute(server_url, f"create database {name} template {made}")
-    yield _with_database(server_url, name)
-    _execute(server_url, f"drop database {name} with (force)")
+    execute(server_url, f"create database {name} template {made}")
+    yield with_database(server_url, name)
+    execute(server_url, f"drop database {name} with (force)")
 
 
 @pytest.fixture
 def shown(server_url: str, made: str) -> str:
     """The database itself, for tests that only look."""
-    return _with_database(server_url, made)
-
-
-def _with_database(url: str, name: str) -> str:
-    return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
-
-
-def _execute(url: str, statement: str) -> None:
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(statement.encode())
+    return with_database(server_url, made)
 
 
 def rows(url: str, sql: str) -> list[tuple[Any, ...]]:

@@ -136,7 +136,7 @@ def test_first_run_prints_the_facts_and_the_second_changes_nothing(database_url:
     first = run(database_url)
     assert time.monotonic() - start < 60  # 4 s on an idle machine of two cores
     assert facts_in(first.stdout) == set(FACTS)
-    assert f"{ROWS:,} of {ROWS:,} airports loaded" in first.stderr
+    assert f"airports loaded: {ROWS:,} of {ROWS:,}" in first.stderr
     assert counts(database_url)["DemoAirport"] == (VERSIONS, ROWS, ROWS)
     assert counts(database_url)["DemoNote"] == (CORRECTIONS, CORRECTIONS, CORRECTIONS)
     assert problems(database_url) == {}

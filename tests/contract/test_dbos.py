@@ -73,6 +73,10 @@ def write(number: int) -> list[Any]:
     return [first.id, second.id]
 
 
+def claim(queue: QueueRow, count: int) -> list[adapter.Claimed]:
+    return adapter.Claims(current_store().work).claim(queue, count)
+
+
 # -- the version
 
 
@@ -469,7 +473,7 @@ def test_a_row_we_enqueue_is_one_that_the_sql_function_of_dbos_enqueues(url: str
 
 
 def claimed(run: str) -> adapter.Claimed:
-    found = [work for work in adapter.claim(current_store().work, QUEUE, 100) if work.run_id == run]
+    found = [work for work in claim(QUEUE, 100) if work.run_id == run]
     assert len(found) == 1
     return found[0]
 
@@ -500,7 +504,7 @@ def test_a_claim_makes_a_run_ours(url: str, empty: None) -> None:
 @pytest.mark.parametrize(("queue", "key"), [(QUEUE, None), (LANES, "record")])
 def test_our_claim_leaves_a_row_as_the_claim_of_dbos_does(url: str, empty: None, queue: Any, key: str | None) -> None:
     mine = ours(key=key)
-    assert [work.run_id for work in adapter.claim(current_store().work, queue, 10)] == [mine]
+    assert [work.run_id for work in claim(queue, 10)] == [mine]
     rows(url, "update dbos.workflow_status set queue_partition_key = 'elsewhere' where workflow_uuid = %s", mine)
     other = ours(key=key)
     system, view = _get_dbos_instance()._sys_db, adapter._queue(queue, 10)
@@ -524,8 +528,8 @@ def test_our_claim_turns_a_timeout_into_a_deadline(url: str, empty: None) -> Non
 
 def test_a_claim_takes_one_piece_of_a_lane(url: str, empty: None) -> None:
     one, other = ours(key="record"), ours(key="record")
-    assert [work.run_id for work in adapter.claim(current_store().work, LANES, 10)] == [one]
-    assert adapter.claim(current_store().work, LANES, 10) == []
+    assert [work.run_id for work in claim(LANES, 10)] == [one]
+    assert claim(LANES, 10) == []
     assert state(url, other)["status"] == "ENQUEUED"
 
 
@@ -567,7 +571,7 @@ def recovered(url: str, run: str) -> dict[str, Any]:
 
 def test_what_we_put_back_is_what_dbos_recovers(url: str, empty: None) -> None:
     mine, other = ours(), theirs()
-    owners = {work.run_id: work.owner for work in adapter.claim(current_store().work, QUEUE, 10)}
+    owners = {work.run_id: work.owner for work in claim(QUEUE, 10)}
     current_store().work.put_back([(mine, owners[mine])])
     recovered(url, other)
     found = unlike(url, mine, other)
@@ -578,7 +582,7 @@ def test_what_we_put_back_is_what_dbos_recovers(url: str, empty: None) -> None:
 
 def test_an_attempt_that_is_put_back_is_counted_as_dbos_counts(url: str, empty: None) -> None:
     mine, other = ours(), theirs()
-    owners = {work.run_id: work.owner for work in adapter.claim(current_store().work, QUEUE, 10)}
+    owners = {work.run_id: work.owner for work in claim(QUEUE, 10)}
     current_store().work.put_back([(mine, owners[mine])], counted=True)
     recovered(url, other)
     assert unlike(url, mine, other).keys() == {"executor_id"}
@@ -586,7 +590,7 @@ def test_an_attempt_that_is_put_back_is_counted_as_dbos_counts(url: str, empty: 
 
 def test_what_we_take_over_is_what_dbos_recovers(url: str, empty: None) -> None:
     mine, other = ours(), theirs()
-    adapter.claim(current_store().work, QUEUE, 10)
+    claim(QUEUE, 10)
     rows(url, "update dbos.workflow_status set executor_id = 'dead' where workflow_uuid = %s", mine)
     assert current_store().work.take_over(["dead"]) == [mine]
     recovered(url, other)
@@ -676,7 +680,8 @@ def test_a_context_follows_into_a_thread_that_copies_it(url: str) -> None:
 def test_a_claim_whose_reply_was_lost_is_found_by_the_next(url: str, empty: None) -> None:
     run, work = ours(), current_store().work
     work.claim(QUEUE, 10, owner="lost", executor=utilities.GlobalParams.executor_id)
-    adapter._doubtful[QUEUE.name] = "lost"
-    assert [(found.run_id, found.owner) for found in adapter.claim(work, QUEUE, 10)] == [(run, "lost")]
-    assert adapter.claim(work, QUEUE, 10) == []
-    assert adapter._doubtful == {}
+    claims = adapter.Claims(work)
+    claims.doubtful[QUEUE.name] = "lost"
+    assert [(found.run_id, found.owner) for found in claims.claim(QUEUE, 10)] == [(run, "lost")]
+    assert claims.claim(QUEUE, 10) == []
+    assert claims.doubtful == {}

@@ -16,8 +16,8 @@ NAMES = """
     DuplicateRegistration Eventic EventicError EvolutionError Filter Handle Invalid InvalidFilter InvalidRecord
     InvalidRecordClass InvalidStateError MigrationRequired Nondeterminism NotAllowed NotFound NotInitialised
     NotLaunched NotRegistered NotSerialisable Page Properties Query Queue Record RecordDeleted RecordExists
-    RecordNotFound Ref RemoteError ResultTimeout Retry RunCancelled RunNotFound ScopeError Stamp StoreUnavailable
-    StoredVersion VersionConflict WriteInStep evented later on plain
+    RecordNotFound Ref RemoteError ReplayDiverged ResultTimeout Retry RunCancelled RunNotFound ScopeError Stamp
+    StoreUnavailable StoredVersion VersionConflict WriteInStep evented later on plain
 """.split()  # noqa: SIM905 - eighty short lines would hide what is pinned
 
 

@@ -27,6 +27,8 @@ from eventic_core.errors import (
     InvalidFilter,
     NotFound,
     NotSerialisable,
+    RecordNotFound,
+    RemoteError,
 )
 from eventic_core.runtime import adapter
 
@@ -111,6 +113,17 @@ def faulty_noted(faulty: HandledFaulty) -> None:
     if faulty.text == "bad" and faulty.id not in MENDED:
         message = f"bad version {faulty.version}"
         raise LookupError(message)
+
+
+class HandledRemote(Record):
+    text: str = ""
+
+
+@on.create(HandledRemote, retry=SOON)
+def remote_noted(remote: HandledRemote) -> None:
+    SEEN[remote.id].append(remote.version)
+    message = "of a run that the handler asked"
+    raise RemoteError(message, "ValueError")
 
 
 @on.update(HandledFaulty)
@@ -471,6 +484,27 @@ def test_a_dead_letter_is_retried_for_exactly_its_version(launched: str) -> None
     assert letter.id in {one.id for one in Eventic.dead_letters.list("faulty_noted", state="done")}
     with pytest.raises(Conflict, match="it is done"):
         Eventic.dead_letters.retry(letter.id)
+
+
+def test_an_error_that_came_from_elsewhere_is_tried_again_like_any(launched: str) -> None:
+    remote = HandledRemote()
+    quiet(launched, HandledRemote)
+    (letter,) = Eventic.dead_letters.list("remote_noted")
+    assert (SEEN[remote.id], letter.attempts) == ([0, 0, 0], 3)
+    assert "of a run that the handler asked" in str(letter.error)
+
+
+def test_a_letter_whose_version_is_gone_is_open_again_and_says_so(launched: str) -> None:
+    _faulty, letter = failed(launched)
+    with psycopg.connect(launched, autocommit=True) as connection:  # as an operator who purged the record
+        connection.execute("alter table eventic.records disable trigger user")
+        connection.execute("delete from eventic.records where id = %s", (letter.record_id,))
+        connection.execute("alter table eventic.records enable trigger user")
+    (handle,) = Eventic.dead_letters.retry(letter.id)
+    handle.result(timeout_seconds=30)
+    again = Eventic.dead_letters.get(letter.id)
+    assert (again.state, type(again.error)) == ("open", RecordNotFound)
+    assert f"version 1 of HandledFaulty {letter.record_id}" in str(again.error)
 
 
 def test_a_discarded_letter_says_by_whom_and_stays_discarded(launched: str) -> None:

@@ -61,7 +61,11 @@ BAD: list[tuple[str, Callable[[Note], Any], type[EventicError], str]] = [
     ("unknown version", lambda n: Note.hydrate(n.id, version=12), RecordNotFound, "version 12"),
     ("NaN", lambda n: setattr(n, "number", float("nan")), InvalidRecord, "number"),
     ("infinity", lambda n: Note(text="a", number=float("inf")), InvalidRecord, "number"),
-    ("NaN in a free value", lambda n: setattr(n, "free", {"deep": [float("nan")]}), InvalidRecord, r"free\.deep\[0\]"),
+    ("NaN in a free value", lambda n: setattr(n, "free", {"deep": [float("nan")]}), InvalidRecord, r"free\.deep\.0"),
+    ("bytes in a free value", lambda n: setattr(n, "free", {"deep": [b"x"]}), InvalidRecord, r"free\.deep\.0.*bytes"),
+    ("a set in a free value", lambda n: setattr(n, "free", {"deep": {1}}), InvalidRecord, r"free\.deep.*set"),
+    ("a key that is no text", lambda n: setattr(n, "free", [{1: 2}]), InvalidRecord, r"free\.0.*key 1"),
+    ("bytes added to a free value", lambda n: changed_in_place(n), InvalidRecord, r"free\.k.*bytes"),
     ("NaN in a property", lambda n: n.properties.add(x=float("nan")), InvalidRecord, "properties"),
     ("NUL character", lambda n: setattr(n, "text", "a\x00b"), InvalidRecord, "NUL"),
     ("NUL in a key", lambda n: setattr(n, "free", {"a\x00": 1}), InvalidRecord, "NUL"),
@@ -75,6 +79,11 @@ BAD: list[tuple[str, Callable[[Note], Any], type[EventicError], str]] = [
     ("list changed outside a scope", lambda n: n.tags.append("x"), ChangedOutsideScope, "edit"),
     ("closed scope left again", lambda n: leave_twice(n), ScopeError, "closed"),
 ]
+
+
+def changed_in_place(note: Note) -> None:
+    with note.edit():
+        note.free["k"] = b"x"
 
 
 def leave_twice(note: Note) -> None:

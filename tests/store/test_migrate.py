@@ -208,7 +208,8 @@ def test_a_failed_migration_leaves_nothing(engine: sa.Engine) -> None:
         upgrade(engine)
     with engine.connect() as connection:
         assert sa.inspect(connection).get_table_names("eventic") == ["record_classes"]
-        held = connection.scalar(sa.text("select count(*) from pg_locks where locktype = 'advisory'"))
+        here = "database = (select oid from pg_database where datname = current_database())"
+        held = connection.scalar(sa.text(f"select count(*) from pg_locks where locktype = 'advisory' and {here}"))
     assert held == 0
 
 

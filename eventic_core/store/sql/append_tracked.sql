@@ -39,18 +39,7 @@ with {gate}input as materialized (
     from stamped s
     where r.version_id = s.version_id
     returning r.id, s.xid
-), freed as (
-    delete from eventic.record_keys k
-    using unnest(%s::uuid[], %s::text[], %s::text[], %s::text[]) as c (record_id, scope, name, value), ready
-    where c.value is null and k.record_id = c.record_id and k.scope = c.scope and k.name = c.name
-), taken as (
-    insert into eventic.record_keys (record_id, scope, name, value)
-    select c.record_id, c.scope, c.name, c.value
-    from unnest(%s::uuid[], %s::text[], %s::text[], %s::text[]) as c (record_id, scope, name, value), ready
-    where c.value is not null
-    order by c.scope, c.name, c.value
-    on conflict (record_id, scope, name) do update set value = excluded.value
-), {counting}{also}
+), {keys}, {counting}{also}
 insert into eventic.records (version_id, id, version, class_type, data, tombstone, schema_version,
                              actor, reason, correlation_id, workflow_id, step_id, calls, recorded_at, superseded_at,
                              xid)

@@ -2,7 +2,7 @@
 --          Gives no row if it has not to wait. After lock_counters, so that neither happens meanwhile.
 -- Locks:   its row. Index: run_counters_pkey, workflow_status_pkey, idx_workflow_status_parent_workflow_id.
 update dbos.workflow_status s
-set status = 'DELAYED', delay_until_epoch_ms = %(until)s, owner_xid = null, executor_id = null,
+set status = 'DELAYED', delay_until_epoch_ms = (extract(epoch from clock_timestamp()) * 1000)::bigint + %(again)s, owner_xid = null, executor_id = null,
     started_at_epoch_ms = null, recovery_attempts = 0
 where s.workflow_uuid = %(id)s and s.owner_xid = %(owner)s and s.status = 'PENDING' and exists (
     select from eventic.run_counters

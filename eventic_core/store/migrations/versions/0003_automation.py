@@ -25,8 +25,8 @@ begin
     return null;
 end $$;
 create trigger run_counters_wake after update on {SCHEMA}.run_counters for each row
-    when (new.workflow_id is not null and new.state <> 'ended'
-          and (new.state = 'stopped' or new.pending + new.processing + new.retrying = 0))
+    when (new.workflow_id is not null
+          and (new.state in ('stopped', 'ended') or new.pending + new.processing + new.retrying = 0))
     execute function {SCHEMA}.wake_run()"""
 LIVE = "superseded_at is null and not tombstone"
 

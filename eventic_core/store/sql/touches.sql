@@ -1,4 +1,5 @@
 -- Purpose: the last versions of records that others than a run's family wrote after one, each with the document before.
+--          The family are the workflow ids, and those that begin with the branch, if there is one.
 -- Locks:   none. Index: records_id_version_key.
 select t.*, b.data::text
 from unnest(%(ids)s::uuid[], %(firsts)s::int[]) with ordinality as w (wanted_id, first, place)
@@ -6,9 +7,8 @@ cross join lateral (
     select {columns}
     from eventic.records
     where id = w.wanted_id and version > w.first
-      and (workflow_id is null
-           or not (workflow_id = any(%(workflow_ids)s::text[])
-                   or left(workflow_id, length(%(workflow_id)s) + 6) = %(workflow_id)s || ':undo-'))
+      and not coalesce(workflow_id = any(%(workflow_ids)s::text[]), false)
+      and not coalesce(left(workflow_id, length(%(branch)s::text)) = %(branch)s::text, false)
     order by version desc
     limit %(limit)s
 ) t
