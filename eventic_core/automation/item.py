@@ -7,9 +7,8 @@ needs a transaction of its own, because it queries what it has changed or sends 
 from __future__ import annotations
 
 import threading
-from contextlib import ExitStack
 from contextvars import copy_context
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +20,7 @@ from eventic_core.records import state
 from eventic_core.records.ids import ids_from
 from eventic_core.records.port import OwnershipLost, StaleWrite, Written, using_store
 from eventic_core.records.scope import edit_scope
-from eventic_core.records.stamp import acting, running
+from eventic_core.records.stamp import stamped
 from eventic_core.runtime.functions import idempotent
 from eventic_core.runtime.step_log import StepLog, doing_steps
 
@@ -183,15 +182,14 @@ class Attempts:
     ) -> Outcome:
         outcome = Outcome()
         try:
-            with ExitStack() as stack:
-                stack.enter_context(using_store(opened(outcome, late)))
-                stack.enter_context(ids_from(None))
-                origin = self._origin
-                stack.enter_context(acting(actor=origin.actor, correlation_id=origin.correlation_id))
-                stack.enter_context(running(workflow_id=origin.workflow_id or "", step_id=context.number))
-                stack.enter_context(idempotent(context.idempotency_key))
-                stack.enter_context(doing_steps(steps))
-                stack.enter_context(edit_scope(default_reason=self._automation.name))
+            with (
+                using_store(opened(outcome, late)),
+                ids_from(None),
+                stamped(replace(self._origin, step_id=context.number)),
+                idempotent(context.idempotency_key),
+                doing_steps(steps),
+                edit_scope(default_reason=self._automation.name),
+            ):
                 item = self._automation.item_of(payload)
                 outcome.result = _as_json(self._invoke(self._automation.call, item, context), self._automation.name)
                 outcome.steps = steps.entries  # before the scope ends, which may store the outcome

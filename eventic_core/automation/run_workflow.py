@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from eventic_core.store.transaction import PostgresTransaction
 
 _log = logging.getLogger("eventic")
-_PLANNED_AT_ONCE = 2_000
+_PLANNED_AT_ONCE, _PLANNED_FIRST = 2_000, 250
+"""Few at first, so that workers need not wait for what they begin with."""
 _DISTURBANCES = 10
 _GROUPS_WANTED = 64
 """So many that several workers have some each, where a batch is small and its items may be slow."""
@@ -131,7 +132,7 @@ class RunWorkflow:
                 tx,
                 after=part.planned_to,
                 planned=before,
-                count=min(_PLANNED_AT_ONCE, part.total - part.planned),
+                count=min(_PLANNED_AT_ONCE, max(_PLANNED_FIRST, before), part.total - part.planned),
                 max_attempts=self._automation.max_attempts,
                 workflow_id=self._assignment.run_id,
                 origin=self._origin,

@@ -70,6 +70,11 @@ class Slice:
         """Tell whether an attempt wrote a record that another one of the slice wrote too."""
         return any(append.id in self._written for append in outcome.appends)
 
+    def holds_work_of(self, item: ItemExecutionVersions) -> bool:
+        """Tell whether it holds what an attempt at an item wrote or enqueued."""
+        entry = self._entries.get(item.id)
+        return entry is not None and any(outcome.appends or outcome.work for outcome in entry.outcomes)
+
     def is_full(self, automation: DeclaredAutomation[Any, Any]) -> bool:
         """Tell whether it is time to store it."""
         if not self._entries:
@@ -114,7 +119,7 @@ class Slice:
         checkpoint = self._checkpoint([entry.item for entry in entries])
         try:
             if appends:
-                patiently(lambda: self._store.append(appends, work=all_work, checkpoint=checkpoint))
+                patiently(lambda: self._store.append(appends, work=all_work, checkpoint=checkpoint, told=False))
             else:
                 patiently(lambda: self._store.enqueue(all_work, checkpoint=checkpoint))
         except AlreadyDone:

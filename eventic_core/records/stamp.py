@@ -64,19 +64,20 @@ def acting(
         reason=outer.reason if reason is None else reason,
         correlation_id=outer.correlation_id if correlation_id is None else correlation_id,
     )
-    with _stamped(inner) as now:
+    with stamped(inner) as now:
         yield now
 
 
 @contextlib.contextmanager
 def running(*, workflow_id: str, step_id: int | None) -> Iterator[Origin]:
     """Stamp the versions written inside the block with the run and step that write them; for the runtime."""
-    with _stamped(replace(_origin.get(), workflow_id=workflow_id, step_id=step_id)) as now:
+    with stamped(replace(_origin.get(), workflow_id=workflow_id, step_id=step_id)) as now:
         yield now
 
 
 @contextlib.contextmanager
-def _stamped(origin: Origin) -> Iterator[Origin]:
+def stamped(origin: Origin) -> Iterator[Origin]:
+    """Stamp the versions written inside the block with exactly this; for the runtime."""
     token = _origin.set(origin)
     try:
         yield origin

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 from pydantic_core import from_json
 
@@ -16,6 +15,7 @@ from eventic_core.records.record_class import find_class
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from uuid import UUID
 
     from eventic_core.records.port import Append, StoredVersion
     from eventic_core.records.states import StateMachine
@@ -104,13 +104,13 @@ class _Made:
 
     def deltas(self) -> tuple[list[Any], ...]:
         """Count the moves of items' executions: to and from each status, and the errors of those that failed."""
-        moved: defaultdict[tuple[UUID, UUID, str], int] = defaultdict(int)
-        failed: defaultdict[tuple[UUID, str], int] = defaultdict(int)
+        moved: defaultdict[tuple[str, str, str], int] = defaultdict(int)
+        failed: defaultdict[tuple[str, str], int] = defaultdict(int)
         for record_id, (before, error) in self._first.items():
             _append, after, document = self._last[record_id]
             if before == after:
                 continue
-            run_id, part_id = UUID(document["run_id"]), UUID(document["batch_execution_id"])
+            run_id, part_id = document["run_id"], document["batch_execution_id"]
             for state, kind, step in ((after, document.get("error_type"), 1), (before, error, -1)):
                 if state is not None:
                     moved[run_id, part_id, state] += step

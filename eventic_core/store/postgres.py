@@ -59,6 +59,8 @@ _KEYS = statement("part_keys").rstrip()
 _APPEND_MANY = _forms("append_many", keys=_KEYS)
 _COUNTING = statement("part_counting", moved=statement("part_moved_rows").rstrip()).rstrip()
 _APPEND_TRACKED = _forms("append_tracked", keys=_KEYS, counting=_COUNTING)
+_TOLD = "returning version_id, recorded_at, xid::text, position"
+_APPEND_UNTOLD = {form: sql.replace(_TOLD, "returning 1") for form, sql in _APPEND_TRACKED.items()}
 _VERSIONS = statement("versions", columns=COLUMNS)
 _HEAD = statement("head", columns=COLUMNS)
 _VERSION = statement("version", columns=COLUMNS)
@@ -122,14 +124,16 @@ class PostgresStore:
         *,
         work: Sequence[Work] = (),
         checkpoint: Checkpoint | None = None,
+        told: bool = True,
     ) -> list[Written]:
+        """Write versions, all or none; `told=False` gives nothing back, for a writer of thousands who will not look."""
         joined = _ours(tx)
         for append in appends:
             self._note(append)
         moves = Moves.of(appends, lambda record_id: self.head(record_id, tx))
         while True:
             all_work = [*work, *self.handlers.follow_ups(appends)]
-            rows = self._write(appends, joined, all_work, checkpoint, moves)
+            rows = self._write(appends, joined, all_work, checkpoint, moves, told=told)
             if len(rows) == len(appends):
                 break
             if checkpoint is not None and not isinstance(refused := self.work.refusal(checkpoint), LookupError):
@@ -139,6 +143,8 @@ class PostgresStore:
         if joined is not None:
             joined.written.extend(append.version_id for append in appends)
         self.work.announce(all_work, joined)
+        if not told:
+            return []
         if len(appends) == 1:
             return [_written(appends[0], rows[0][-3:])]
         by_id = {row[0]: row[1:] for row in rows}
@@ -151,8 +157,10 @@ class PostgresStore:
         work: Sequence[Work],
         checkpoint: Checkpoint | None,
         moves: Moves | None,
+        *,
+        told: bool,
     ) -> list[tuple[Any, ...]]:
-        sql, parameters = self._append_statement(appends, work, checkpoint, moves)
+        sql, parameters = self._append_statement(appends, work, checkpoint, moves, told=told)
         try:
             if joined is not None:
                 return _guarded(joined, lambda: joined.fetch(sql, parameters))
@@ -163,7 +171,13 @@ class PostgresStore:
             raise _unstorable(error) from error
 
     def _append_statement(
-        self, appends: Sequence[Append], work: Sequence[Work], checkpoint: Checkpoint | None, moves: Moves | None
+        self,
+        appends: Sequence[Append],
+        work: Sequence[Work],
+        checkpoint: Checkpoint | None,
+        moves: Moves | None,
+        *,
+        told: bool,
     ) -> tuple[str, Sequence[Any]]:
         generation = self.handlers.generation
         form = (checkpoint is not None, bool(work))
@@ -181,7 +195,8 @@ class PostgresStore:
         key_columns = [list(column) for column in zip(*keys, strict=True)] if keys else [[], [], [], []]
         after = (generation, *key_columns, *key_columns)
         if moves is not None:
-            return _APPEND_TRACKED[form], (*gate, *columns, moves.before, *after, *moves.deltas, *also)
+            forms = _APPEND_TRACKED if told else _APPEND_UNTOLD
+            return forms[form], (*gate, *columns, moves.before, *after, *moves.deltas, *also)
         return _APPEND_MANY[form], (*gate, *columns, *after, *also)
 
     def enqueue(
