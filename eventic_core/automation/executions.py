@@ -1,6 +1,6 @@
 """The parts of batches and items in runs: what happened, with a version for every move of the status.
 
-Owns fields and moves. What a worker does about them is in `planning`, `group` and `control`.
+Owns fields and moves. What a worker does about them is in `run_workflow`, `group` and `control`.
 """
 
 from __future__ import annotations

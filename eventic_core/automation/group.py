@@ -23,7 +23,8 @@ from eventic_core.automation.outcomes import ItemExecutionVersions
 from eventic_core.automation.slice import Refused, Slice
 from eventic_core.automation.status import ExecutionStatus
 from eventic_core.automation.steering import ItemContext
-from eventic_core.errors import InvalidStateError, RemoteError, StoreUnavailable
+from eventic_core.errors import InvalidStateError, NotSerialisable, RemoteError, StoreUnavailable, VersionConflict
+from eventic_core.records import conflicts
 from eventic_core.records.port import StaleWrite, Work
 from eventic_core.records.stamp import Origin
 from eventic_core.store.executions import ExecutionTable
@@ -130,11 +131,12 @@ class Group:
         while self._again:
             due, _number, item = self._again[0]
             wait_seconds = (due - datetime.now(UTC)).total_seconds()
-            if (wait_seconds > 0 or self._slice.is_full(self._automation)) and not self._store_slice():
-                return False
-            if wait_seconds > 0:
-                time.sleep(min(wait_seconds, 0.5))
-                continue
+            if wait_seconds > 0 or self._slice.is_full(self._automation) or self._slice.holds_work_of(item):
+                # With what the item wrote, so that it can be told from what its next attempt writes.
+                if not self._store_slice():
+                    return False
+                time.sleep(min(max(wait_seconds, 0), 0.5))
+                continue  # it may be refused, and done again already
             heapq.heappop(self._again)
             if not self._wait_for_turn():
                 return False
@@ -172,12 +174,16 @@ class Group:
         for _ in range(_CONFLICTS):
             item.forget(but=begun)
             try:
-                return self._attempts.make(item.payload, context, commit)
+                outcome = self._attempts.make(item.payload, context, commit)
             except StaleWrite as error:
                 conflict = error.__cause__ or error
             except StoreUnavailable as error:
                 _log.warning("item %s waits for Postgres: %s", item.number, error, extra={"action": "wait"})
                 time.sleep(1)
+            else:
+                if not outcome.is_stored:
+                    item.forget(but=begun)  # an end that its own transaction could not store
+                return outcome
         item.forget(but=begun)
         return Outcome(error=conflict if isinstance(conflict, Exception) else StoreUnavailable("Postgres was away."))
 
@@ -189,7 +195,12 @@ class Group:
         if outcome.is_stored:
             item.stored()
         else:
-            item.end(outcome, self._automation)
+            try:
+                item.end(outcome, self._automation)
+            except (ValueError, OverflowError) as error:
+                problem = NotSerialisable(f"What came of it cannot be stored: {error}")
+                outcome = Outcome(error=problem, began_at=outcome.began_at)
+                item.end(outcome, self._automation)
             self._slice.add(item, outcome)
         if item.following is None:
             return
@@ -204,20 +215,22 @@ class Group:
         self._again = [entry for entry in self._again if entry[2] is not item]
         heapq.heapify(self._again)
         self._late = [entry for entry in self._late if entry[1] is not item]
-        for _ in range(_CONFLICTS):
+        for attempts_left in reversed(range(_CONFLICTS + 1)):
             rows = self._table.group(self._run_id, item.number, item.number, None)
             if not rows:
                 return  # somebody else has ended it
             fresh = ItemExecutionVersions(rows[0], self._origin)
             fresh.begin()
             outcome = Outcome(error=error)
-            if isinstance(error, StaleWrite | InvalidStateError):
+            if attempts_left and isinstance(error, StaleWrite | VersionConflict | InvalidStateError):
                 outcome = self._attempt(fresh)
             self._end(fresh, outcome)
             again = self._slice.store()
             if not again:
                 return
             error = again[0].error
+            if isinstance(error, StaleWrite) and outcome.appends:
+                error = conflicts.of_sealed(self._store, outcome.appends, None)
         _log.error("item %s: its outcome could not be stored: %r", item.number, error, extra={"action": "refused"})
 
     def _survived(self, item: ItemExecutionVersions) -> bool:
@@ -264,9 +277,12 @@ class Group:
         return goes_on
 
     def _next(self, waiting: Iterator[ItemExecutionVersions]) -> ItemExecutionVersions | None:
-        if self._again and self._again[0][0] <= datetime.now(UTC):
-            return heapq.heappop(self._again)[2]
-        return next(waiting, None)
+        if self._is_again_due() and self._slice.holds_work_of(self._again[0][2]):
+            self._flush()  # which may refuse it and do it again
+        return heapq.heappop(self._again)[2] if self._is_again_due() else next(waiting, None)
+
+    def _is_again_due(self) -> bool:
+        return bool(self._again) and self._again[0][0] <= datetime.now(UTC)
 
     # -- limits
 

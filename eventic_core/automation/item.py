@@ -10,7 +10,7 @@ import threading
 from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from pydantic_core import to_jsonable_python
 
@@ -93,6 +93,9 @@ class _ItemStore:
             self._outcome.work.extend(work)
 
 
+_NEVER_LATE: Final = threading.Event()
+
+
 class _Late(Exception):
     """The attempt has timed out meanwhile: what it was about to store is not wanted any more."""
 
@@ -152,9 +155,9 @@ class Attempts:
             steps: Does the steps that the function calls.
         """
         seconds = self._automation.timeout_seconds
-        late = threading.Event()
         if seconds is None or self._automation.is_async:
-            return self._attempt(payload, context, opened, steps, late)
+            return self._attempt(payload, context, opened, steps, _NEVER_LATE)
+        late = threading.Event()
         ended: list[Outcome | BaseException] = []
 
         def attempt() -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, get_args
 from pydantic import ValidationError
 
 from eventic_core.automation.definitions import Automation, Batch, Item, owner_of, violations_error
-from eventic_core.automation.rows import RaggedRow, csv_rows, fields_of, numbered, refuse_no_rows
+from eventic_core.automation.rows import RaggedRow, csv_rows, fields_of, json_rows, numbered, refuse_no_rows
 from eventic_core.automation.schema import Schema, SchemaViolation, json_violations
 from eventic_core.errors import Invalid, InvalidRecord
 from eventic_core.records import Record, current_store, state
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from eventic_core.records.port import Append
 
-__all__ = ["BadRow", "BadRows", "LoadedBatch", "RaggedRow", "csv_rows", "load_batch", "load_batch_async"]
+__all__ = ["BadRow", "BadRows", "LoadedBatch", "RaggedRow", "csv_rows", "json_rows", "load_batch", "load_batch_async"]
 
 BadRows = Literal["refuse", "set aside"]
 

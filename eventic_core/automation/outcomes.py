@@ -15,6 +15,7 @@ from eventic_core.automation.status import ExecutionStatus
 from eventic_core.automation.steering import Cancel, Skip, Snooze
 from eventic_core.records.ids import new_id
 from eventic_core.records.port import Append
+from eventic_core.runtime.error_values import clean, text_of
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -75,7 +76,11 @@ class ItemExecutionVersions:
         self._move("start", S.PROCESSING, **values, due_at=None, **self._steps([]))
 
     def end(self, outcome: Outcome, automation: DeclaredAutomation[Any, Any]) -> None:
-        """An attempt has ended; `following` tells when there is to be another one."""
+        """An attempt has ended; `following` tells when there is to be another one.
+
+        Raises:
+            ValueError, OverflowError: JSON cannot hold what came of it; nothing has moved.
+        """
         self.following = None
         moment = datetime.now(UTC)
         # It may have been called again since it began, on what others wrote: a replay reads the records of that moment.
@@ -88,9 +93,9 @@ class ItemExecutionVersions:
                 due_at = self._follow(moment, seconds)
                 self._move("snooze", S.RETRYING, attempt_count=self.attempts - 1, due_at=due_at, **of_call)
             case Cancel(reason):
-                self._move("cancel", S.CANCELLED, error_message=reason, finished_at=moment, **of_call)
+                self._move("cancel", S.CANCELLED, error_message=_clean(reason), finished_at=moment, **of_call)
             case Skip(reason):
-                self._move("skip", S.SKIPPED, error_message=reason, finished_at=moment, **of_call)
+                self._move("skip", S.SKIPPED, error_message=_clean(reason), finished_at=moment, **of_call)
             case result:
                 self._move("complete", S.COMPLETED, result_payload=result, finished_at=moment, **of_call)
 
@@ -105,7 +110,7 @@ class ItemExecutionVersions:
         policy = automation.retry_for(error)
         most = self.document["max_attempts"]
         earlier = 0 if most is None else most - automation.max_attempts  # of attempts of the run before this one
-        what = {"error_message": str(error) or repr(error), "error_type": type(error).__name__, **of_call}
+        what = {"error_message": _text(error), "error_type": type(error).__name__, **of_call}
         if self.attempts - earlier >= policy.max_attempts:
             self._move("fail", S.FAILED, **what, finished_at=moment)
             return
@@ -146,15 +151,17 @@ class ItemExecutionVersions:
             del self._documents[but + 1 :]
 
     def _move(self, call: str, status: str, **values: Any) -> None:
+        document = {**self.document, **values, "status": status}
+        data = to_json(document)  # which may refuse it: nothing has moved then
         self._version += 1
         before = self.status
-        self._documents.append({**self.document, **values, "status": status})
+        self._documents.append(document)
         origin = self._origin
         append = Append(
             self.id,
             self._version,
             _STORED_AS.class_type,
-            to_json(self.document),
+            data,
             _STORED_AS.schema_version,
             origin.actor,
             call,
@@ -168,3 +175,15 @@ class ItemExecutionVersions:
             before,
         )
         self.versions.append(append)
+
+
+def _text(error: BaseException) -> str:
+    """Give an error's text, or what else there is to say of it, as Postgres can store it."""
+    text = text_of(error)
+    return clean(
+        repr(error) if text == "" else f"{type(error).__name__}, whose text cannot be had" if text is None else text
+    )
+
+
+def _clean(reason: str | None) -> str | None:
+    return None if reason is None else clean(str(reason))

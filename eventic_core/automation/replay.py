@@ -78,14 +78,16 @@ class ReplayReport:
 
     def __str__(self) -> str:
         diverged = f" ({self.diverged:,} could not be replayed)" if self.diverged else ""
-        return f"{self.items:,} items replayed: {self.same:,} same, {self.different:,} different{diverged}"
+        items = "1 item" if self.items == 1 else f"{self.items:,} items"
+        return f"{items} replayed: {self.same:,} same, {self.different:,} different{diverged}"
 
     def lines(self) -> Iterator[str]:
         """Render it as text, line by line, the counts last."""
         for item in self:
             yield from item.lines()
         if self.dropped_work:
-            yield f"{self.dropped_work:,} pieces of background work not enqueued"
+            pieces = "1 piece" if self.dropped_work == 1 else f"{self.dropped_work:,} pieces"
+            yield f"{pieces} of background work not enqueued"
         yield str(self)
         if self.published is not None:
             for conflict in self.published.conflicts:
@@ -146,8 +148,8 @@ def replay(
     _check(as_of, publish=publish, force=force, reason=reason)
     with outside_journal(), using_store(None):
         writer = writer_of(run)
-        if writer.is_undo:
-            message = f"{writer.workflow_id} is an undo, which has no items to replay: replay the run."
+        if writer.is_correction:
+            message = f"{writer.workflow_id} is an undo or a replay, which has no items to replay: replay the run."
             raise Invalid(message)
         if publish and not writer.run.status.is_finished:
             raise InvalidStateError("Run", writer.run.id, writer.run.status, "publishing a replay of it")

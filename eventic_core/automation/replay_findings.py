@@ -5,15 +5,12 @@ Owns the file, an SQLite database that is gone with its owner, and the order in 
 
 from __future__ import annotations
 
-import io
 import pickle
 import sqlite3
 import weakref
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
-
-from eventic_core.records.diff import ABSENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -66,38 +63,24 @@ class Findings:
 
     def add_differences(self, items: Iterable[tuple[int, ItemDiff]]) -> None:
         """Keep items that differ, by number."""
-        self._file.executemany("insert into differences values (?, ?)", ((key, _dumps(item)) for key, item in items))
+        self._file.executemany(
+            "insert into differences values (?, ?)", ((key, pickle.dumps(item)) for key, item in items)
+        )
 
     def differences(self) -> Iterator[ItemDiff]:
         """Read the items that differ, by number."""
         for (held,) in self._file.execute("select held from differences order by number"):
-            yield _Unpickler(io.BytesIO(held)).load()
+            yield pickle.loads(held)  # noqa: S301 - of our own file
 
     def add_shares(self, shares: Iterable[Share]) -> None:
         """Keep shares of records."""
         kept = list(shares)
         self.class_types.update(share.class_type for share in kept if share.differs)
-        rows = ((share.record_id, share.place, share.number, _dumps(share)) for share in kept)
+        rows = ((share.record_id, share.place, share.number, pickle.dumps(share)) for share in kept)
         self._file.executemany("insert into shares values (?, ?, ?, ?)", rows)
 
     def records(self) -> Iterator[list[Share]]:
         """Read the shares of each record in their order."""
         rows = self._file.execute("select held from shares order by record, place, number")
-        shares = (_Unpickler(io.BytesIO(held)).load() for (held,) in rows)
+        shares = (pickle.loads(held) for (held,) in rows)  # noqa: S301
         return (list(group) for _, group in groupby(shares, key=lambda share: share.record_id))
-
-
-class _Pickler(pickle.Pickler):
-    def persistent_id(self, obj: Any) -> str | None:
-        return "ABSENT" if obj is ABSENT else None  # which is recognised by identity
-
-
-class _Unpickler(pickle.Unpickler):
-    def persistent_load(self, _pid: Any) -> Any:
-        return ABSENT
-
-
-def _dumps(value: Any) -> bytes:
-    buffer = io.BytesIO()
-    _Pickler(buffer, pickle.HIGHEST_PROTOCOL).dump(value)
-    return buffer.getvalue()

@@ -48,7 +48,7 @@ class Published:
     """What publishing a replay wrote, in numbers of records.
 
     Attributes:
-        workflow_id: What the versions are stamped with.
+        workflow_id: What the versions are stamped with; undoing this id takes them back.
         created: Made, because only the replay creates them.
         changed: Given other values; one that only the run deleted is back.
         tombstoned: Deleted, because only the run created them, or only the replay deletes them.

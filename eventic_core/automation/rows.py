@@ -1,15 +1,17 @@
-"""Rows: what a batch is loaded from, read one by one from a CSV file, a query or any other iterable.
+"""Rows: what a batch is loaded from, read one by one from a file, a query or any other iterable.
 
 Owns reading and numbering, and how a record becomes a row. Knows nothing of batches.
 """
 
 from __future__ import annotations
 
+import codecs
 import csv
 from collections.abc import AsyncIterable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import BaseModel
+from pydantic_core import from_json
 
 from eventic_core.errors import Invalid
 
@@ -25,7 +27,7 @@ _NO_ROW: Final = object()
 
 
 class RaggedRow(dict[Any, Any]):
-    """A line of a CSV file with more or fewer fields than the header; always a bad row.
+    """A line of a CSV file with more or fewer fields than the header, or one that is no JSON; always a bad row.
 
     Holds what can be told: fields beyond the header are a list under the key `None`, missing ones are absent.
     """
@@ -60,6 +62,22 @@ def csv_rows(path: str | Path, *, delimiter: str = ",") -> Iterator[dict[str, An
                 yield RaggedRow(values, problem)
 
 
+def json_rows(path: str | Path) -> Iterator[Any]:
+    """Read a file of JSON values in UTF-8, one in each line, with or without a byte order mark.
+
+    Empty lines are left out. A line that is no JSON is a `RaggedRow`.
+    """
+    with open(path, "rb") as file:  # noqa: PTH123 - takes a text too
+        for number, line in enumerate(file, 1):
+            text = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+            if not text.strip():
+                continue
+            try:
+                yield from_json(text, allow_inf_nan=False)
+            except ValueError as error:
+                yield RaggedRow({}, f"line {number} is no JSON: {error}")
+
+
 def fields_of(record: Record) -> dict[str, Any]:
     """Give a record's values as JSON, with its id; the property bag only if there is something in it."""
     empty = set() if record.properties else {"properties"}
@@ -78,7 +96,7 @@ def refuse_no_rows(rows: object) -> None:
         remedy = (
             "read an async iterable into a list first"
             if isinstance(rows, AsyncIterable)
-            else "csv_rows(path) reads a file"
+            else "csv_rows(path) and json_rows(path) read a file"
         )
         message = f"load_batch(rows=...) takes an iterable of rows, not {kind}; {remedy}. Nothing was stored."
         raise Invalid(message)

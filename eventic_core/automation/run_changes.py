@@ -1,6 +1,7 @@
 """`run.changes()`: every record version that a run wrote, and which item of it wrote it.
 
-Owns how a run, its attempts and its undos are recognised in the stamps of versions. Reads committed versions only.
+Owns how a run, its attempts, its undos and its published replays are recognised in the stamps of versions. Reads
+committed versions only.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ if TYPE_CHECKING:
 BOOKKEEPING: Final = tuple(cls.__eventic__.class_type for cls in (Run, BatchExecution, ItemExecution))
 """The classes in which a run keeps what it has done; no part of what it did."""
 
-_UNDO: Final = re.compile(r"([0-9a-f-]{36})((?::undo-[1-9][0-9]*)+)")
+_CORRECTION: Final = re.compile(r"([0-9a-f-]{36})(?=:)(?::replay-[1-9][0-9]*)?(?::undo-[1-9][0-9]*)*")
+"""A published replay of a run, or an undo: of the run, of its replay, or of another undo."""
 _DELETED: Final[dict[tuple[bool, bool], Literal["update", "delete", "restore"]]] = {
     (False, True): "delete",
     (True, False): "restore",
@@ -112,11 +114,11 @@ class RunChange:
 
 @dataclass(frozen=True)
 class Writer:
-    """A run or an undo, as the stamps of versions know it.
+    """A run, an undo or a published replay, as the stamps of versions know it.
 
     Attributes:
         run: The run, as it is stored now.
-        workflow_id: The run's id, or the undo's.
+        workflow_id: The run's id, or the undo's or replay's.
         workflow_ids: What its versions are stamped with: of a run, one for each attempt.
     """
 
@@ -125,17 +127,17 @@ class Writer:
     workflow_ids: tuple[str, ...]
 
     @property
-    def is_undo(self) -> bool:
-        """Whether it is an undo, and not the run itself."""
+    def is_correction(self) -> bool:
+        """Whether it is an undo or a published replay, and not the run itself."""
         return self.workflow_id != str(self.run.id)
 
     @property
     def undo_id(self) -> str:
         """What an undo of it stamps its versions with: one number for each attempt of the run."""
-        return f"{self.workflow_id}:undo-{1 if self.is_undo else len(self.workflow_ids)}"
+        return f"{self.workflow_id}:undo-{1 if self.is_correction else len(self.workflow_ids)}"
 
     def attempt_of(self, version: StoredVersion) -> int:
-        """Give the attempt that wrote one of its versions; an undo has one."""
+        """Give the attempt that wrote one of its versions; an undo or a replay has one."""
         return self.workflow_ids.index(version.stamp.workflow_id or "") + 1
 
 
@@ -153,7 +155,8 @@ def changes(
     iteration begins is given; a run may still be writing.
 
     Args:
-        run: The run, its id, or the workflow id of an undo of it, such as `UndoReport.workflow_id`.
+        run: The run, its id, or the workflow id of an undo or a published replay of it, such as
+            `UndoReport.workflow_id` and `Published.workflow_id`.
         record_class: Only of this class and its subclasses.
         item_number: Only by the item with this number in the run.
         attempt: Only by this attempt of the run, from 1.
@@ -161,7 +164,7 @@ def changes(
 
     Raises:
         RecordNotFound: No such run is stored.
-        Invalid: The run has no such attempt, or a text is no id of a run or an undo.
+        Invalid: The run has no such attempt, or a text is no id of a run, an undo or a replay.
         BlockingInLoop: In a running event loop.
     """
     refuse_in_loop("changes()", "asyncio.to_thread(list, run.changes())")
@@ -182,25 +185,25 @@ def changes(
 
 
 def writer_of(run: Run | UUID | str) -> Writer:
-    """Find a run as it is stored now, or an undo, and what it stamps its versions with.
+    """Find a run as it is stored now, or an undo or a published replay of it, and what that stamps its versions with.
 
     Raises:
         RecordNotFound: No such run is stored.
-        Invalid: A text is no id of a run or an undo.
+        Invalid: A text is no id of a run, an undo or a replay.
     """
-    undo = _UNDO.fullmatch(run) if isinstance(run, str) else None
+    correction = _CORRECTION.fullmatch(run) if isinstance(run, str) else None
     try:
-        run_id = run.id if isinstance(run, Run) else UUID(undo[1] if undo else str(run))
+        run_id = run.id if isinstance(run, Run) else UUID(correction[1] if correction else str(run))
     except ValueError as error:
-        message = f"{run!r} is no id of a run, nor of an undo such as <run>:undo-1."
+        message = f"{run!r} is no id of a run, nor of an undo or a replay, such as <run>:undo-1 or <run>:replay-1."
         raise Invalid(message) from error
     head = installed_store().head(run_id)
     if head is None or head.class_type not in family(Run):
         message = f"No Run {run_id} is stored. Check the id."
         raise RecordNotFound(message)
     stored = from_row(Run, head)
-    if undo is not None:
-        return Writer(stored, undo[0], (undo[0],))
+    if correction is not None:
+        return Writer(stored, correction[0], (correction[0],))
     later = (f"{run_id}:{number}" for number in range(2, stored.attempt + 1))
     return Writer(stored, str(run_id), (str(run_id), *later))
 

@@ -229,9 +229,10 @@ def diff(run: Run | UUID | str, other: Run | UUID | str, *, key: str | Callable[
     refuse_in_loop("diff()", "asyncio.to_thread(run.diff, other)")
     a, b = writer_of(run), writer_of(other)
     for writer in (a, b):
-        if writer.is_undo:
+        if writer.is_correction:
             message = (
-                f"{writer.workflow_id} is an undo, which has no items to compare: see changes() for what it wrote."
+                f"{writer.workflow_id} is an undo or a published replay, which has no items to compare: see changes() "
+                "for what it wrote."
             )
             raise Invalid(message)
     return RunDiff(a, b, key)

@@ -6,7 +6,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from eventic_core.errors import Conflict, Invalid
+from eventic_core.errors import Conflict, Invalid, NotSerialisable
 from eventic_core.records.port import AlreadyDone, Checkpoint, StaleWrite
 from eventic_core.runtime.journal import now_ms, patiently
 
@@ -126,6 +126,8 @@ class Slice:
             pass  # a statement whose reply was lost: it is stored
         except (StaleWrite, Conflict, Invalid) as error:
             return error
+        except ValueError as error:  # a number too long to be read again, say
+            return NotSerialisable(f"What came of it cannot be stored: {error}")
         self.next_step += 1
         for entry in entries:
             entry.item.stored()

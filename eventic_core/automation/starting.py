@@ -9,7 +9,6 @@ from eventic_core.automation.executions import BatchExecution
 from eventic_core.automation.run import Run
 from eventic_core.errors import Invalid
 from eventic_core.records.port import Work
-from eventic_core.records.query import transaction
 from eventic_core.records.scope import current_scope, edit_scope
 from eventic_core.records.stamp import acting, current_origin
 from eventic_core.runtime.process import process
@@ -44,7 +43,8 @@ def start(
     with who, edit_scope(default_reason="start", call="start()", instead="start_async()") as scope:
         run = Run(automation_id=stored.id, correlation_id=correlation_id, tolerated_failures=tolerated_failures)
         parts = {BatchExecution(run_id=run.id, batch_id=batch.id).id: batch for batch in batches}
-        counts = table.count_items([batch.id for batch in batches])
+        tx = transaction_of_scope()
+        counts = table.count_items([batch.id for batch in batches], tx)
         totals = {part: counts.get(batch.id, 0) for part, batch in parts.items()}
         if not sum(totals.values()):
             message = f"{automation.name}: there is no item in {', '.join(batch.name for batch in batches)}."
@@ -54,7 +54,7 @@ def start(
             run.id,
             str(run.id),
             totals,
-            transaction_of_scope(),
+            tx,
             tolerated=tolerated_count(tolerated_failures, total),
             by_class={
                 name: tolerated_count(tolerated, total) or 0
@@ -66,12 +66,10 @@ def start(
 
 
 def transaction_of_scope() -> PostgresTransaction:
-    """Give the open scope's transaction, with what is pending written."""
+    """Give the open scope's transaction, with what is pending written; undone with the level that is open."""
     scope = current_scope()
     assert scope is not None
-    transaction()
-    scope.flush()
-    tx: Any = scope.transaction
+    tx: Any = scope.direct_transaction()
     return tx  # type: ignore[no-any-return]
 
 

@@ -32,17 +32,18 @@ def undo(run: Run | UUID | str, *, dry_run: bool = False, force: bool = False, r
     A record is held to the version it was planned for: if somebody writes it meanwhile, it is a conflict. The undo is
     done in chunks that commit one by one, so if it is interrupted, call it again: what is undone already needs nothing,
     and is not touched even if somebody has changed it since. Handlers see the new versions as any others. What a
-    published replay of the run wrote counts as somebody else's: a conflict.
+    published replay of the run wrote counts as somebody else's, also when that is undone: a conflict.
 
     Args:
-        run: The run, its id, or the workflow id of an undo (`UndoReport.workflow_id`), which is undone in turn.
+        run: The run, its id, or the workflow id of an undo (`UndoReport.workflow_id`) or of a published replay
+            (`Published.workflow_id`), which is undone in turn.
         dry_run: Only say what would be done; see `plan_undo` for what cannot be foreseen.
         force: Restore records that others wrote too, as they were before the run.
         reason: Stamped on the versions; the default is `undo of run <id>`.
 
     Raises:
         RecordNotFound: No such run is stored.
-        Invalid: A text is no id of a run or an undo.
+        Invalid: A text is no id of a run, an undo or a replay.
         InvalidStateError: The run is not finished.
         NotRegistered: It wrote records of classes that this process does not know; nothing was written.
         ScopeError: In an edit, a unit of work or a transaction: it commits by itself.

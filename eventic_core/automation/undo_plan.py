@@ -76,7 +76,7 @@ def plan_undo(run: Run | UUID | str, *, force: bool = False, reason: str | None 
 
     Raises:
         RecordNotFound: No such run is stored.
-        Invalid: A text is no id of a run or an undo.
+        Invalid: A text is no id of a run, an undo or a replay.
         InvalidStateError: The run is not finished.
         NotRegistered: It wrote records of classes that this process does not know; names them.
         BlockingInLoop: In a running event loop.

@@ -145,7 +145,10 @@ class UnitOfWork:
         """Do a block as a whole or not at all: in an open unit of work a part that may fail by itself, else all of one.
 
         Example:
-            >>> with UnitOfWork(db_config).transaction() as uow: ...
+            ```python
+            with UnitOfWork(db_config).transaction() as uow:
+                uow.automations.create(automation)
+            ```
         """
         if self._level is None:
             with self:

@@ -1,6 +1,7 @@
 """The demo's records and its job: load the world's IATA airports, correct what is wrong in them, and report.
 
-The job is a durable workflow, and a handler notes each correction in a record of its own. Prints nothing.
+The job is a durable workflow, and a handler notes each correction in a record of its own. In the end it starts the run
+of `_neighbours`. Prints nothing.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from eventic_core.app import Eventic
+from eventic_core.cli import _neighbours
 from eventic_core.errors import ConfigurationError, DuplicateKey
 from eventic_core.records import Record
 from eventic_core.runtime import Handle, on
@@ -237,6 +239,18 @@ def count_notes(expected: int) -> int:
     return found
 
 
+@Eventic.transaction(name="demo.load-batch")
+def load_batch() -> UUID:
+    """Make a batch of all airports as they are now; once, as every transaction that is a step of a workflow."""
+    return _neighbours.load(Airport.where().order_by(Airport.fields.iata))
+
+
+@Eventic.transaction(name="demo.start-run")
+def start_run(batch_id: UUID) -> None:
+    """Start the run over the batch."""
+    _neighbours.start(batch_id)
+
+
 @Eventic.workflow(name="demo.airports")
 def tidy_airports(progress_id: UUID) -> str:
     """Load, correct and report. Killed at any moment and started again it goes on where it was, and does nothing twice.
@@ -256,6 +270,8 @@ def tidy_airports(progress_id: UUID) -> str:
         with Eventic.acting(actor=ACTOR, reason="corrections", correlation_id=source.label):
             Progress.hydrate(progress_id).corrections_done = done + len(batch)
     notes = count_notes(len(source.corrections))
+    with Eventic.acting(actor=ACTOR):
+        start_run(load_batch())
     with Eventic.acting(actor=ACTOR, reason="report", correlation_id=source.label):
         Progress.hydrate(progress_id).notes = notes
     return f"{len(source.rows):,} airports, {len(source.corrections):,} corrections, {notes:,} notes"

@@ -1,20 +1,18 @@
 """`eventic batch`: batches of items loaded from files.
 
-Owns the options, the reading of lines of JSON, and what is printed; loading is `eventic_core.automation`'s.
+Owns the options and what is printed; reading and loading is `eventic_core.automation`'s.
 """
 
 from __future__ import annotations
 
-import codecs
 import csv
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
-from pydantic_core import from_json
 
 from eventic_core.automation.declared import find
-from eventic_core.automation.loading import RaggedRow, csv_rows, load_batch
+from eventic_core.automation.loading import csv_rows, json_rows, load_batch
 from eventic_core.cli.application import connected
 from eventic_core.cli.lookup import find_stored_automation
 from eventic_core.cli.options import actor_option, app_option, database_option
@@ -24,19 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from eventic_core.automation.loading import LoadedBatch
-
-
-def json_rows(path: Path) -> Iterator[Any]:
-    """Read a file of JSON values, one in each line; empty lines are left out, others that are no JSON are bad rows."""
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            text = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
-            if not text.strip():
-                continue
-            try:
-                yield from_json(text, allow_inf_nan=False)
-            except ValueError as error:
-                yield RaggedRow({}, f"line {number} is no JSON: {error}")
 
 
 READERS: Final[dict[str, Callable[[Path], Iterator[Any]]]] = {".csv": csv_rows, ".jsonl": json_rows}

@@ -1,6 +1,7 @@
-"""`eventic demo`: the world's airports loaded and corrected by a durable workflow, then one looked at from every side.
+"""`eventic demo`: the world's airports loaded, corrected and measured, then one looked at from every side.
 
-Owns the options and what is printed. The records and the job are in `_airports`, imported when the command runs.
+Owns the options and what is printed. The records and the job are in `_airports`, the run over a batch is in
+`_neighbours`; both are imported when the command runs.
 """
 
 from __future__ import annotations
@@ -37,11 +38,12 @@ _POLL_SECONDS = 0.1
     help="Where the embedded Postgres keeps its data.  [default: .eventic]",
 )
 def demo(database_url: str | None, directory: Path | None) -> None:
-    """Load the airports of the world as records, correct them, and show the history of one.
+    """Load the airports of the world as records, correct them, find their neighbours, and show the history of one.
 
-    A durable workflow does it, and a handler notes each correction. The data come with the package airportsdata. Stop
-    it whenever you like, even with kill -9: the next start goes on where this one was, and nothing is done twice. When
-    all is done, a start only shows the result.
+    A durable workflow loads and corrects, a handler notes each correction, and a run over a batch finds the nearest
+    neighbour of each airport. The data come with the package airportsdata. Stop it whenever you like, even with
+    kill -9: the next start goes on where this one was, and nothing is done twice. When all is done, a start only shows
+    the result.
     """
     from eventic_core.app import Eventic
     from eventic_core.cli import _airports
@@ -67,9 +69,10 @@ def _location() -> str:
 
 def _work(progress: Progress) -> None:
     from eventic_core.app import Eventic
-    from eventic_core.cli import _airports
+    from eventic_core.cli import _airports, _neighbours
 
-    if progress.finished:
+    run = _neighbours.find_run()
+    if progress.finished and (run is None or run.status.is_finished):
         click.echo("Everything is there already.", err=True)
         return
     Eventic.launch()
@@ -83,6 +86,10 @@ def _work(progress: Progress) -> None:
     ):
         _watch(progress, handle, label, count, total)
     click.echo(f"{handle.result()} in {time.monotonic() - start:.1f} s", err=True)
+    run = _neighbours.find_run()
+    if run is not None:
+        click.echo(f"Run {run.id}: the nearest neighbour of each airport, as a batch of items.", err=True)
+        run.wait(progress=True)
 
 
 def _watch(progress: Progress, handle: Handle[str], label: str, count: Callable[[], int], total: int) -> None:
@@ -111,6 +118,7 @@ def _show(progress: Progress) -> None:
     else:
         _show_airport(airport)
     field = Airport.fields
+    _show_run()
     highest = Airport.where(country=COUNTRY).order_by(-field.elevation).limit(5)
     _section(f"The highest airports of {COUNTRY}: Airport.where(country={COUNTRY!r}).order_by(-elevation).limit(5)")
     _table((f"{found.elevation:,.0f} ft", found.iata, found.name, found.subd) for found in highest)
@@ -147,6 +155,27 @@ def _show_notes(airport: Airport) -> None:
     _section(f"The step of run {airport.stamp.workflow_id} that wrote each version: airport.stamp")
     history = reversed(airport.history())
     _table((f"version {past.version}", f"step {past.stamp.step_id}", past.stamp.reason) for past in history)
+
+
+def _show_run() -> None:
+    from eventic_core.cli._neighbours import Neighbour, find_run
+
+    run = find_run()
+    if run is None:
+        return
+    report = run.report()
+    _section(f"What came of the run over {report.total:,} items: run.report()")
+    _table((f"{count:,}", status) for status, count in report.statuses.items() if count)
+    _table(
+        (f"{error.count} x {error.error_type}: {error.message}, items {error.sample_numbers}",)
+        for error in report.errors
+    )
+    near = Neighbour.where(iata=SHOWN).first()
+    if near is not None:
+        _section(
+            f"The version that item {near.stamp.step_id} of the run wrote: Neighbour.where(iata={SHOWN!r}).first()"
+        )
+        _table(((near.iata, near.nearest, f"{near.km} km", near.stamp.reason),))
 
 
 def _show_before(airport: Airport) -> None:

@@ -120,7 +120,7 @@ def changes_command(
 ) -> None:
     """List every record version that a run wrote, in the order of writing, with the fields that it changed.
 
-    RUN may also be RUN:undo-1, which is an undo of it.
+    RUN may also be RUN:undo-1 or RUN:replay-1: an undo of it, or a published replay.
     """
     with connected(database_url, app):
         if class_type is not None and find_class(class_type) is None:

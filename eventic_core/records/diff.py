@@ -23,6 +23,9 @@ class _Absent:
     def __repr__(self) -> str:
         return "ABSENT"
 
+    def __reduce__(self) -> str:
+        return "ABSENT"  # the name of the one there is, also for copies and in pickles
+
 
 ABSENT: Any = _Absent()
 """Stands for "no such field or property" on one side of a change."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from eventic_core.errors import ConfigurationError, NotAllowed, NotInitialised, NotLaunched
 from eventic_core.records.blocking import allow_blocking
 from eventic_core.records.port import install, install_background
-from eventic_core.records.scope import in_scope
+from eventic_core.records.scope import current_scope, in_scope
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -151,12 +151,23 @@ class Process:
         return queue
 
     def ensure_queue(self, row: QueueRow) -> None:
-        """Make sure DBOS knows a queue, and has its tables."""
+        """Make sure DBOS knows a queue, and has its tables.
+
+        Raises:
+            NotLaunched: It has none yet, and a transaction is open: their indexes would wait for its end.
+        """
         try:
             self.store.work.ensure_queue(row)
-        except NotLaunched:
+        except NotLaunched as error:
             from eventic_core.runtime import adapter
 
+            scope = current_scope()
+            if scope is not None and scope.read_transaction() is not None:
+                message = (
+                    "DBOS's tables are not there yet and cannot be made while a transaction is open. Run "
+                    "`eventic migrate`, or call Eventic.launch() or enqueue something outside of a transaction, once."
+                )
+                raise NotLaunched(message) from error
             adapter.migrate(self._url)
             self.store.work.ensure_queue(row)
 

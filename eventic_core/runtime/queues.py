@@ -29,7 +29,7 @@ from eventic_core.records.ids import new_id
 from eventic_core.records.port import Work, current_store, installed_store, using_store
 from eventic_core.records.record import Record
 from eventic_core.records.record_class import registered
-from eventic_core.records.scope import current_scope
+from eventic_core.records.scope import current_scope, edit_scope
 from eventic_core.runtime import codec
 from eventic_core.runtime.calls import LATER, RUN, Call
 from eventic_core.runtime.functions import current_journal, function_of
@@ -246,7 +246,7 @@ class Queue:
     def enqueue_many(self, function: Callable[..., Any], calls: Iterable[tuple[Any, ...]], /) -> list[str]:
         """Enqueue a call for each tuple of arguments, all or none; gives the ids of the runs.
 
-        In the scope that is open, or in a transaction of its own, a thousand to a statement.
+        In the transaction of the scope that is open, or in one of its own, a thousand to a statement.
 
         Args:
             function: As of `enqueue`.
@@ -261,10 +261,13 @@ class Queue:
             message = "enqueue_many() in the body of a workflow: call it in a function with @Eventic.transaction()."
             raise NotAllowed(message)
         known, store, scope = function_of(function), current_store(), current_scope()
+        for row in self.rows():  # before a transaction is open, which making tables of DBOS's would wait for
+            _ensure(row)
         if scope is None:
             with _transaction(store) as tx:
                 return self._send_many(known, calls, store, tx)
-        return self._send_many(known, calls, store, scope.transaction)
+        with edit_scope():  # a level of its own, so that what fails half way takes back what it has sent
+            return self._send_many(known, calls, store, scope.direct_transaction())
 
     def _send_many(self, known: Function, calls: Iterable[tuple[Any, ...]], store: Store, tx: Transaction) -> list[str]:
         ids: list[str] = []
@@ -276,8 +279,6 @@ class Queue:
                 lane_key = _key(args)
                 row = parallel if lane_key is None else keyed
                 work.append(_work(known, args, {}, row, lane_key)._replace(id=str(new_id())))
-            for row in (keyed, parallel):
-                _ensure(row)
             store.enqueue(work, tx)
             ids += [made.id for made in work]
         return ids

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from collections.abc import Set as AbstractSet
 from enum import Enum, Flag
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pydantic import BaseModel, JsonValue, Secret, SecretBytes, SecretStr, TypeAdapter
+from pydantic import BaseModel, JsonValue, RootModel, Secret, SecretBytes, SecretStr, TypeAdapter
 from pydantic_core import to_json
 
 from eventic_core.records import Record
@@ -57,12 +58,13 @@ def write_model(encoder: Encoder, value: Any) -> dict[str, JSONValue]:
     cls: Any = type(value)
     try:
         dump = _adapter(cls).dump_python(value, mode="json", by_alias=False, round_trip=True, warnings="error")
+        ordered = _in_order(value, dump)
     except (NameError, RuntimeError, TypeError, ValueError) as error:
         problem = f"is a {cls.__name__} that Pydantic cannot write as JSON ({error!s:.300})"
         raise encoder.refusal(problem, "Change its values or its fields.") from error
     if lost := _lost(value, dump):
         raise encoder.refusal(f"is a {cls.__name__} that holds {lost}")
-    return {"v": encoder.inner(("", None), dump)}
+    return {"v": encoder.inner(("", None), ordered)}
 
 
 def read_model(cls: Any, value: dict[str, Any], decode: Decode) -> Any:
@@ -87,6 +89,31 @@ def write_dataclass(encoder: Encoder, value: Any) -> dict[str, JSONValue]:
 @lru_cache(maxsize=512)
 def _adapter(cls: Any) -> TypeAdapter[Any]:
     return TypeAdapter(cls)
+
+
+def _in_order(value: Any, dump: Any) -> Any:
+    """Sort what a dump holds of sets, so that equal models are equal JSON in every process."""
+    if isinstance(value, RootModel):
+        return _in_order(value.root, dump)
+    if isinstance(dump, dict):
+        inner = _by_name(value)
+        if inner is None:
+            held = zip(value.values(), dump.items(), strict=False) if isinstance(value, dict) else ()
+            return {**dump, **{name: _in_order(item, dumped) for item, (name, dumped) in held}}
+        return {name: _in_order(inner.get(name), dumped) for name, dumped in dump.items()}
+    if not isinstance(dump, list) or not isinstance(value, Collection) or len(value) != len(dump):
+        return dump
+    items = [_in_order(item, dumped) for item, dumped in zip(value, dump, strict=True)]
+    return sorted(items, key=to_json) if isinstance(value, AbstractSet) else items
+
+
+def _by_name(value: Any) -> dict[str, Any] | None:
+    """Give the values of a model or a dataclass."""
+    if isinstance(value, BaseModel):
+        return {**value.__dict__, **(value.__pydantic_extra__ or {})}
+    if dataclasses.is_dataclass(value):
+        return {field.name: getattr(value, field.name, None) for field in dataclasses.fields(value)}
+    return None
 
 
 def _lost(value: Any, dump: Any) -> str | None:

@@ -35,6 +35,8 @@ _KEPT_ROWS = 1000  # results a kept cursor may hold on to
 
 LOST = (psycopg.OperationalError, psycopg.InterfaceError, sa.exc.OperationalError, sa.exc.InterfaceError)
 _REFUSED = (pg.InvalidPassword, pg.InvalidAuthorizationSpecification, pg.InvalidCatalogName, pg.QueryCanceled)
+TOO_LARGE = (pg.ProgramLimitExceeded, pg.StatementTooComplex)
+"""Errors of the values, which the driver counts among those of a server that is away."""
 RETRIED = (pg.DeadlockDetected, pg.SerializationFailure)
 
 
@@ -138,6 +140,8 @@ class Database:
                 return work()
             except (*LOST, sa.exc.TimeoutError) as error:
                 cause = getattr(error, "orig", None) or error
+                if isinstance(cause, TOO_LARGE):
+                    raise
                 if isinstance(cause, RETRIED):
                     deadlocks += 1
                     if deadlocks >= _DEADLOCK_ATTEMPTS:

@@ -133,9 +133,9 @@ class ExecutionTable:
 
     # -- counters
 
-    def count_items(self, batch_ids: Sequence[UUID]) -> dict[UUID, int]:
-        """Count the items of batches; once for each run, when it starts."""
-        rows = self._store.database.fetch(_COUNT_ITEMS, ([str(batch) for batch in batch_ids],))
+    def count_items(self, batch_ids: Sequence[UUID], tx: PostgresTransaction) -> dict[UUID, int]:
+        """Count the items of batches; once for each run, when it starts, in whose transaction they may be loaded."""
+        rows = tx.fetch(_COUNT_ITEMS, ([str(batch) for batch in batch_ids],))
         return {UUID(batch): count for batch, count in rows}
 
     def open(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import sqlalchemy as sa
 
 from eventic_core.errors import Conflict, Invalid
-from eventic_core.store.engine import LOST, RETRIED
+from eventic_core.store.engine import LOST, RETRIED, TOO_LARGE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -91,6 +91,8 @@ class PostgresTransaction:
                 "let all of them change records in the same order, or without queries in between."
             )
             raise Conflict(message) from error
+        except TOO_LARGE:
+            raise
         except LOST as error:
             raise self._database.unavailable(error) from error
 

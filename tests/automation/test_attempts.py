@@ -264,6 +264,98 @@ def test_a_result_that_postgres_cannot_hold_fails_its_item_and_no_other() -> Non
     assert statuses(run) == ["COMPLETED", "FAILED", "COMPLETED"]
 
 
+class Speechless(Exception):
+    """Its text cannot be had."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+UNSTORABLE: dict[int, Any] = {
+    1: lambda: Made(number=1, text="a\0b"),
+    2: lambda: Made(number=10**200_000),
+    3: lambda: "\ud800",
+    4: lambda: ValueError("half a pair: \ud800"),
+    5: lambda: ValueError("zero: \0."),
+    6: lambda: Speechless(),
+    7: lambda: Cancel("zero: \0."),
+    8: lambda: Skip("half a pair: \ud800"),
+    9: lambda: Tally(name="".join(chr(0x4E00 + number % 20_000) for number in range(0, 900_000, 37))),
+    10: lambda: tell("half a pair: \ud800"),
+    11: lambda: 10**200_000,
+    12: lambda: Snooze(1e300),
+    13: lambda: "zero: \0." if Made.where(number=13).count() == 0 else None,
+    14: lambda: Tally(name="fine"),
+}
+
+
+@Eventic.step(name="attempts: tell")
+def tell(text: str) -> str:
+    return text
+
+
+@automation("attempts: unstorable")
+def unstorable(item: dict[str, int]) -> Any:
+    Handled(execution=UUID(int=item["number"]))
+    found = UNSTORABLE[item["number"]]()
+    if isinstance(found, Exception):
+        raise found
+    return None if isinstance(found, Record) else found
+
+
+def test_what_cannot_be_stored_of_an_item_fails_it_with_the_reason_and_no_other() -> None:
+    run = ended(unstorable, len(UNSTORABLE))
+    found = {execution.number: execution for execution in executions(run)}
+    outcomes = {number: (str(one.status), one.error_type) for number, one in found.items()}
+    assert outcomes.pop(len(UNSTORABLE)) == ("COMPLETED", None)
+    assert (outcomes.pop(7)[0], found[7].error_message) == ("CANCELLED", "zero: \\x00.")
+    assert (outcomes.pop(8)[0], found[8].error_message) == ("SKIPPED", "half a pair: \\ud800")
+    assert {status for status, _ in outcomes.values()} == {"FAILED"}, outcomes
+    assert all(found[number].error_message for number in outcomes), outcomes
+    assert (outcomes[4][1], outcomes[5][1], outcomes[6][1]) == ("ValueError", "ValueError", "Speechless")
+    assert "half a pair" in str(found[4].error_message)
+    assert "zero" in str(found[5].error_message)
+    handled = {handled.execution.int for handled in Handled.where() if handled.stamp.workflow_id == str(run.id)}
+    assert handled == {7, 8, len(UNSTORABLE)}
+
+
+class Contested(Record, class_type="AttemptContested"):
+    """Somebody else writes it each time before it can be stored."""
+
+    count: int = 0
+
+    def _before_store(self) -> None:
+        if threading.current_thread().name != "rival" and self.count < 1_000:
+            SEEN.append(self.count)
+            rival = threading.Thread(target=outbid, args=(self.id,), name="rival")
+            rival.start()
+            rival.join()
+
+
+def outbid(contested: UUID) -> None:
+    with Eventic.acting(actor="rival"):
+        Contested.hydrate(contested).update(count=1_000 + len(SEEN))
+
+
+@automation("attempts: contested")
+def contested(item: dict[str, Any]) -> None:
+    Made(number=item["number"], text="contested")
+    if item["contested"]:
+        Contested.hydrate(item["contested"]).count = 1
+
+
+def test_an_item_whose_record_others_always_write_first_fails_and_no_other() -> None:
+    thing = Contested(count=1_000)
+    run = ended(contested, [{"number": n, "contested": str(thing.id) if n == 2 else None} for n in (1, 2, 3)])
+    assert statuses(run) == ["COMPLETED", "FAILED", "COMPLETED"]
+    failed = executions(run)[1]
+    assert failed.error_type == "VersionConflict"
+    assert str(thing.id) in str(failed.error_message)
+    assert made_by(run) == [(1, "contested"), (3, "contested")]
+    assert Contested.hydrate(thing.id).stamp.actor == "rival"
+    assert counted(run.progress()) == {"COMPLETED": 2, "FAILED": 1}
+
+
 # -- what it writes
 
 

@@ -25,7 +25,7 @@ from pydantic import BaseModel, Field
 
 from eventic_core import BlockingInLoop, DuplicateKey, Eventic, Invalid, InvalidRecord, Record
 from eventic_core.automation.definitions import Automation, Batch, Item
-from eventic_core.automation.loading import LoadedBatch, csv_rows, load_batch, load_batch_async
+from eventic_core.automation.loading import LoadedBatch, RaggedRow, csv_rows, json_rows, load_batch, load_batch_async
 from eventic_core.automation.terminal import progress_bar
 
 SCHEMA = {
@@ -438,6 +438,21 @@ def test_a_csv_file_that_cannot_be_read_stores_nothing(tmp_path: Path, free: Aut
     with pytest.raises(UnicodeDecodeError):
         load_batch(free, "other encoding", csv_rows(write(tmp_path, "a\nZoë\n", "latin-1")))
     assert stored(eventic) == (0, 0)
+
+
+# -- files of JSON
+
+
+def test_a_file_of_json_gives_a_value_for_each_line_and_a_bad_row_for_what_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('\ufeff{"a": 1}\n\n  \n[2]\n{"a": NaN}\n{oops\n"Zoë"', encoding="utf-8")
+    one, two, nan, oops, text = json_rows(path)
+    assert (one, two, text) == ({"a": 1}, [2], "Zoë")
+    assert [(type(bad), bad.problem.split(":")[0]) for bad in (nan, oops)] == [
+        (RaggedRow, "line 5 is no JSON"),
+        (RaggedRow, "line 6 is no JSON"),
+    ]
+    assert list(json_rows(str(path)))[0] == {"a": 1}
 
 
 # -- progress

@@ -35,6 +35,7 @@ from eventic_core.automation import (
 )
 from eventic_core.automation import replay as replays
 from eventic_core.automation.run_changes import changes
+from eventic_core.automation.undo import undo
 from eventic_core.errors import BlockingInLoop, InvalidStateError
 from eventic_core.records import ABSENT
 
@@ -386,6 +387,27 @@ def test_of_a_snoozed_item_the_last_attempt_is_compared() -> None:
     assert [list(item.lines()) for item in run.replay()] == []
 
 
+@pytest.mark.parametrize("how", [replayed, replayed_async])
+def test_of_an_item_that_was_snoozed_for_no_time_the_last_attempt_is_compared(how: Any) -> None:
+    client = Client(name="a")
+
+    def work(item: dict[str, Any], context: ItemContext) -> Any:
+        found = Client.hydrate(client.id)
+        found.credit += 1
+        letter = Letter(text=str(found.credit))
+        return [found.credit, str(letter.id)] if found.credit > 2 else Snooze(0)
+
+    async def work_async(item: dict[str, Any], context: ItemContext) -> Any:
+        return await asyncio.to_thread(work, item, context)
+
+    run = ran(work if how is replayed else work_async, {}, how=how)
+    assert [letter.text for letter in Letter.where().order_by(Letter.fields.text)] == ["1", "2", "3"]
+    report = run.replay(publish=True)
+    assert [list(item.lines()) for item in report] == []
+    assert sum(numbers(report.published)) == 0
+    assert (Client.hydrate(client.id).credit, Letter.where().count()) == (3, 3)
+
+
 def test_the_item_is_read_as_it_was_and_a_deleted_one_is_reported() -> None:
     from eventic_core.automation import Item
 
@@ -694,6 +716,40 @@ def test_an_undo_after_publishing_lists_what_was_published_as_conflicts() -> Non
     assert Client.hydrate(client.id).credit == 0
     [conflict] = run.replay(publish=True).published.conflicts  # type: ignore[union-attr]
     assert [touch.workflow_id for touch in conflict.touches] == [f"{run.id}:undo-1"]
+
+
+def test_a_published_replay_is_read_and_undone_by_its_id() -> None:
+    client = Client(name="a")
+    run = ran(lambda item, context: setattr(Client.hydrate(client.id), "credit", 1), {})
+
+    def again(item: dict[str, Any], context: ItemContext) -> None:
+        Client.hydrate(client.id).credit = 2
+        Letter(text="new")
+
+    with_work(again)
+    published = run.replay(publish=True).published
+    assert published is not None
+    found = [(change.class_type, change.kind, change.attempt) for change in changes(published.workflow_id)]
+    assert found == [("ReplayClient", "update", 1), ("ReplayLetter", "create", 1)]
+    with pytest.raises(Invalid, match="has no attempt 2"):
+        changes(published.workflow_id, attempt=2)
+    dry = undo(published.workflow_id, dry_run=True)
+    undone = undo(published.workflow_id)
+    assert undone.workflow_id == dry.workflow_id == f"{run.id}:replay-1:undo-1"
+    assert [(report.restored, report.tombstoned) for report in (dry, undone)] == [(1, 1), (1, 1)]
+    assert (Client.hydrate(client.id).credit, Letter.where().count()) == (1, 0)
+    assert undo(published.workflow_id).unchanged == 2
+    assert undo(undone.workflow_id).restored == 2
+    assert (Client.hydrate(client.id).credit, Letter.where().count()) == (2, 1)
+    assert [change.kind for change in changes(undone.workflow_id)] == ["update", "delete"]
+    with pytest.raises(Invalid, match="no items to replay"):
+        replays.replay(published.workflow_id)
+
+
+@pytest.mark.parametrize("name", ["replay-0", "replay-1:replay-1", "undo-1:replay-1", "replay-", "replay-1:"])
+def test_an_id_that_no_replay_has_is_refused(name: str) -> None:
+    with pytest.raises(Invalid, match="is no id of a run"):
+        changes(f"{uuid4()}:{name}")
 
 
 def test_items_that_diverge_are_left_alone_and_those_that_fail_have_done_nothing() -> None:

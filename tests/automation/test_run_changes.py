@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import pickle
 from typing import Any
 from uuid import uuid4
 
@@ -13,6 +15,7 @@ from eventic_core.automation.executions import BatchExecution, ItemExecution
 from eventic_core.automation.run import Run
 from eventic_core.automation.run_changes import changes
 from eventic_core.records import ABSENT
+from eventic_core.records.diff import Change
 from eventic_core.records.port import current_store
 from eventic_core.records.stamp import running
 
@@ -82,6 +85,17 @@ def test_diff_compares_with_the_version_before() -> None:
     assert ("total", ABSENT, 5) in [(c.field, c.before, c.after) for c in created.diff.changes]
     assert not deleted.diff
     assert (deleted.kind, restored.kind) == ("delete", "restore")
+
+
+def test_absent_stays_the_one_there_is_in_copies_and_pickles() -> None:
+    change = Change("name", ABSENT, 1)
+    for copied in (
+        copy.copy(ABSENT),
+        copy.deepcopy(ABSENT),
+        *(pickle.loads(pickle.dumps(ABSENT, n)) for n in range(6)),
+    ):
+        assert copied is ABSENT
+    assert copy.deepcopy(change).before is pickle.loads(pickle.dumps(change)).before is ABSENT
 
 
 def test_diff_over_a_change_of_schema_compares_lifted_documents() -> None:

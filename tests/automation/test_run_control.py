@@ -94,6 +94,20 @@ def test_a_paused_run_begins_no_more_items_and_goes_on_when_resumed() -> None:
     assert set(calls_of(run).values()) == {1}
 
 
+def test_a_pause_in_a_part_of_a_unit_of_work_that_fails_is_taken_back() -> None:
+    GATE.clear()
+    run = begun(started(gated, 12))
+    with Eventic.unit_of_work():
+        with pytest.raises(LookupError), Eventic.unit_of_work():
+            run.pause()
+            raise LookupError
+        kept = Fruit(number=-1)
+    assert (run.paused, run.progress().state) == (False, "running")
+    assert Fruit.hydrate(kept.id).number == -1
+    GATE.set()
+    assert run.wait(timeout_seconds=60).status == S.COMPLETED
+
+
 def test_only_a_run_that_goes_on_is_paused_and_only_a_paused_one_resumed() -> None:
     run = ended(gated, 1)
     with pytest.raises(InvalidStateError, match="pause"):

@@ -488,7 +488,7 @@ def test_a_replay_shows_what_would_come_of_it_and_is_published(
     same = eventic_run("run", "replay", run_id, *APP)
     assert (same.exit_code, same.stdout) == (0, "2 items replayed: 2 same, 0 different\n"), same.stderr
     first = eventic_run("run", "replay", run_id, *APP, "--as-of", later.isoformat(), "--numbers", 1)
-    assert first.stdout == "1 items replayed: 1 same, 0 different\n"
+    assert first.stdout == "1 item replayed: 1 same, 0 different\n"
     different, counts = objects(eventic_run("run", "replay", run_id, *APP, "--as-of", later.isoformat(), "--json"))
     assert (different["numbers"], different["fields"]["result"]) == ([2, 2], [2, 3])
     assert (counts["kind"], counts["same"], counts["different"], counts["published"]) == ("replay", 1, 1, None)

@@ -1,4 +1,4 @@
-"""The README's code runs as it is, and names every setting, command and error code that exists."""
+"""The code in README and docs runs as it is, and README names every setting and command that exists."""
 
 from __future__ import annotations
 
@@ -18,11 +18,16 @@ from eventic_core.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+GUIDES = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))]
+BLOCKS = [
+    block
+    for text in (README, *GUIDES)
+    for block in re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+]
 
 
 @pytest.mark.parametrize("number", range(len(BLOCKS)))
-def test_readme_block_runs_twice(number: int, database_url: str, tmp_path: Path) -> None:
+def test_block_runs_twice(number: int, database_url: str, tmp_path: Path) -> None:
     script = tmp_path / "example.py"
     script.write_text(BLOCKS[number], encoding="utf-8")
     environment = {**os.environ, "EVENTIC_DATABASE_URL": database_url}

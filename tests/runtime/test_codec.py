@@ -784,6 +784,63 @@ def test_a_type_of_a_script_has_the_name_it_has_when_imported(script: Path) -> N
     assert run(str(script), imported, folder=script.parent) == imported
 
 
+SETS = """
+from dataclasses import dataclass
+from typing import Any
+from pydantic import BaseModel, Field, RootModel
+from eventic_core.runtime.codec import dumps, loads
+
+WORDS = ["", "a", "\u00e5", "zz", "b\\x04", "long word", "q"]
+
+class Leaf(BaseModel, frozen=True):
+    words: frozenset[str] = Field(alias="Words")
+
+class Bag(RootModel[set[str]]):
+    pass
+
+@dataclass
+class Box:
+    pairs: dict[str, tuple[frozenset[str], ...]]
+
+class Tree(BaseModel, extra="allow"):
+    leaves: set[Leaf]
+    nested: frozenset[frozenset[str]]
+    bag: Bag
+    box: Box
+    anything: Any
+    ordered: list[str]
+
+def leaf(words):
+    return Leaf(Words=frozenset(words))
+
+tree = Tree(
+    leaves={leaf(WORDS), leaf(WORDS[2:]), leaf([])},
+    nested=frozenset({frozenset(WORDS), frozenset(WORDS[3:]), frozenset()}),
+    bag=Bag(set(WORDS)),
+    box=Box({"b": (frozenset(WORDS), frozenset()), "a": ()}),
+    anything={"x": [set(WORDS)]},
+    ordered=WORDS[::-1],
+    more=set(WORDS),
+)
+text = dumps(tree, "x")
+back = loads(text)
+assert (back.leaves, back.nested, back.bag, back.box, back.ordered) == (
+    tree.leaves, tree.nested, tree.bag, tree.box, tree.ordered
+)
+assert dumps(back, "x") == text
+print(text.encode())
+"""
+
+
+def test_sets_within_models_are_the_same_text_in_every_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "codec_sets.py").write_text(SETS, encoding="utf-8")
+    texts = set()
+    for seed in ("1", "2", "3"):
+        monkeypatch.setenv("PYTHONHASHSEED", seed)
+        texts.add(run("-m", "codec_sets", folder=tmp_path))
+    assert len(texts) == 1
+
+
 def test_a_type_of_a_session_without_a_file_comes_back_in_it_only(tmp_path: Path) -> None:
     code = SCRIPT.replace('__name__ == "__main__"', "True")
     text = run("-c", code, folder=tmp_path)
