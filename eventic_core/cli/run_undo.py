@@ -45,8 +45,8 @@ def undo_command(
     """Give the records that a run wrote the values they had before, as new versions; print how many.
 
     What others have changed since is left alone and listed, and the command then ends with 1. This process needs the
-    classes of the records: --app. If it is interrupted, call it again. RUN may be RUN:undo-1 or RUN:replay-1: an undo, or a
-    published replay, is undone in turn.
+    classes of the records: --app. If it is interrupted, call it again. RUN may be RUN:undo-1 or RUN:replay-1: an undo,
+    or a published replay, is undone in turn.
     """
     with connected(database_url, app, actor=actor):
         report = undo(find_writer(name), dry_run=dry_run, force=force, reason=reason)

@@ -452,7 +452,7 @@ def test_a_file_of_json_gives_a_value_for_each_line_and_a_bad_row_for_what_is_no
         (RaggedRow, "line 5 is no JSON"),
         (RaggedRow, "line 6 is no JSON"),
     ]
-    assert list(json_rows(str(path)))[0] == {"a": 1}
+    assert next(json_rows(str(path))) == {"a": 1}
 
 
 # -- progress
