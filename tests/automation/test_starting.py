@@ -80,8 +80,12 @@ def empty() -> Batch:
 
 
 def rows(url: str) -> list[int]:
-    """Count what starting a run writes: versions, counters and work."""
-    tables = ("eventic.records", "eventic.run_counters", "dbos.workflow_status")
+    """Count what starting a run writes: versions, counters and work; not what handlers do about runs before."""
+    tables = (
+        "eventic.records where class_type in ('Automation', 'Run', 'BatchExecution', 'ItemExecution')",
+        "eventic.run_counters",
+        "dbos.workflow_status where name in ('eventic.automation_run', 'eventic.items')",
+    )
     with psycopg.connect(url) as connection:
         found = [connection.execute(f"select count(*) from {table}").fetchone() for table in tables]
     return [row[0] for row in found if row is not None]
