@@ -17,7 +17,7 @@ from eventic_core.errors import Invalid, InvalidStateError
 from eventic_core.records.scope import current_scope
 from eventic_core.records.stamp import Origin, current_origin
 from eventic_core.runtime.process import process
-from eventic_core.store.executions import ExecutionTable, Move
+from eventic_core.store.executions import ExecutionTable, Move, Part
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,16 +47,53 @@ def _parts(run: Run) -> list[BatchExecution]:
 def cancel(run: Run, reason: str) -> None:
     """End what a run has not finished: its batches' parts, its items, its groups."""
     table, tx = _table(), transaction_of_scope()
-    table.set_state(run.id, "ended", before=("running", "paused", "stopped"), tx=tx)
+    attempt, parts = workflow_id(run.id, run.attempt), _parts(run)
+    origin = current_origin()._replace(workflow_id=attempt)
+    # The items first, the counters last: as a worker does that stores what it has done meanwhile.
+    pend(table, run.id, {part.id: part.batch_id for part in parts}, tx, origin=origin, unplanned=True)
+    table.lock_items(run.id, tx)
     patch = {"status": S.CANCELLED, "error_message": reason, "finished_at": now(), "due_at": None}
     move = Move(_UNFINISHED, patch, "cancel", "cancel")
-    attempt = workflow_id(run.id, run.attempt)
-    table.move_items(run.id, move, tx, workflow_id=attempt, origin=current_origin())
-    for part in _parts(run):
+    table.move_items(run.id, move, tx, workflow_id=attempt, origin=origin)
+    table.set_state(run.id, "ended", before=("running", "paused", "stopped"), tx=tx)
+    for part in parts:
         if part.status in _UNFINISHED:
             part.cancel()
     if table.counters(run.id, tx):
         table.drop_groups(attempt, tx)
+
+
+def pend(
+    table: ExecutionTable,
+    run_id: UUID,
+    batches: Mapping[UUID, UUID],
+    tx: PostgresTransaction,
+    *,
+    origin: Origin,
+    max_attempts: int | None = None,
+    unplanned: bool = False,
+) -> None:
+    """Make pending executions for a run's items that have not begun, since it ends without them.
+
+    Args:
+        table: Where.
+        run_id: The run.
+        batches: The batch of each of its parts.
+        tx: The transaction that ends it.
+        origin: Who ends it, and the workflow of its attempt.
+        max_attempts: Of each item.
+        unplanned: Whether those that are in no group yet are to have one too.
+    """
+    counters = table.counters(run_id, tx)
+    if not counters or not counters[0].pending:
+        return
+    before = 0
+    for counted in counters[1:]:
+        part = Part(run_id, counted.batch_execution_id, batches[counted.batch_execution_id], before)
+        total = max(counted.planned, counted.total) if unplanned else counted.planned
+        to = None if unplanned else counted.planned_to
+        table.pend_items(part, tx, to=to, total=total, max_attempts=max_attempts, origin=origin)
+        before += total
 
 
 def pause(run: Run) -> None:

@@ -135,7 +135,7 @@ class Pen:
         if gone and (head is None or head.stamp.tombstone):
             return replace(found, action="nothing", conflict=None)
         try:
-            record, append = self._next(found, gone=gone, origin=replace(self.origin, step_id=step_id))
+            record, append = self._next(found, gone=gone, origin=self.origin._replace(step_id=step_id))
         except EventicError as error:
             return found.refused(error.message)
         if append is None:

@@ -135,7 +135,7 @@ def item_execution_id(run_id: UUID | str, item_id: UUID | str) -> UUID:
     """Make the id of the execution of an item in a run: the same for the same pair, so that there is one.
 
     A version 7 UUID (RFC 9562, 5.7) with the moment of the run's id, so that those of a run lie together;
-    `store/sql/plan_items.sql` computes the same.
+    `store/sql/part_execution_id.sql` computes the same.
     """
     run, item = str(run_id), str(item_id)
     digest = hashlib.sha256(f"{run}:{item}".encode()).hexdigest()

@@ -14,12 +14,13 @@ import time
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextvars import copy_context
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from eventic_core.automation.declared import ITEMS, find
 from eventic_core.automation.item import Attempts, Outcome
-from eventic_core.automation.outcomes import ItemExecutionVersions
+from eventic_core.automation.outcomes import ItemExecutionVersions, pending
+from eventic_core.automation.sequences import unpacked
 from eventic_core.automation.slice import Refused, Slice
 from eventic_core.automation.status import ExecutionStatus
 from eventic_core.automation.steering import ItemContext
@@ -31,7 +32,7 @@ from eventic_core.store.executions import ExecutionTable
 from eventic_core.store.handlers import call_payload
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from concurrent.futures import Future
 
     from eventic_core.runtime.performing import Assignment
@@ -58,12 +59,14 @@ class Group:
         self._origin = Origin(
             actor=values["actor"], correlation_id=values["correlation_id"], workflow_id=values["workflow"]
         )
-        self._attempts = Attempts(self._automation, self._store, self._origin, assignment.invoke)
+        invoke = assignment.invoke if self._automation.is_async else _directly
+        self._attempts = Attempts(self._automation, self._store, self._origin, invoke)
         self._is_careful = self._automation.checkpoint == "item" or assignment.deaths > 0
         self._slice = Slice(self._store, assignment.run_id, assignment.owner)
         self._again: list[tuple[datetime, int, ItemExecutionVersions]] = []
         self._late: list[tuple[datetime, ItemExecutionVersions]] = []
         self._granted = 0
+        self._parts: dict[str, UUID] = {}
 
     # -- the whole
 
@@ -73,16 +76,37 @@ class Group:
         Raises:
             OwnershipLost: Somebody else took it over.
         """
-        values = self._values
-        rows = self._table.group(self._run_id, values["first"], values["last"], values["only"])
-        items = [ItemExecutionVersions(row, self._origin) for row in rows]
-        if values["only"] is None:  # those that wait for their time have a group of their own
-            items = [item for item in items if item.document["due_at"] is None]
+        numbers = range(self._values["first"], self._values["last"] + 1)
+        items = self._read(numbers)
+        gone = (
+            (UUID(self._values["batch_execution"]), numbers) if self._is_planned and len(items) < len(numbers) else None
+        )
         if not self._goes_on():
             return
         done = self._do_all(items) if self._automation.window == 1 or self._is_careful else self._overlap(items)
         if done and self._store_slice():
-            self._table.complete_group(self._run_id, self._assignment.run_id, self._assignment.owner)
+            self._table.complete_group(self._run_id, self._assignment.run_id, self._assignment.owner, gone=gone)
+
+    @property
+    def _is_planned(self) -> bool:
+        """Whether its items are planned by their places in a batch, and so may have no executions yet."""
+        return self._values["sequence"] is not None
+
+    def _read(self, numbers: range) -> list[ItemExecutionVersions]:
+        """Read some of its items that are still to be done, in order."""
+        values, origin = self._values, self._origin
+        rows = self._table.group(self._run_id, numbers.start, numbers.stop - 1, values["only"])
+        items = [ItemExecutionVersions.of(row, origin) for row in rows]
+        if values["only"] is None:  # those that wait for their time have a group of their own
+            items = [item for item in items if item.document["due_at"] is None]
+        if self._is_planned:
+            template = pending(values["run"], values["batch_execution"], self._automation.max_attempts)
+            place = numbers.start - values["first"]
+            sequence = unpacked(values["sequence"])[place : place + len(numbers)]
+            fresh = self._table.fresh(self._run_id, UUID(values["batch"]), sequence, numbers.start)
+            items += [ItemExecutionVersions.of_fresh(item, template, origin) for item in fresh]
+            items.sort(key=lambda item: item.number)
+        return items
 
     def _goes_on(self) -> bool:
         """Tell whether the run goes on; if not, this group has been dealt with."""
@@ -154,11 +178,10 @@ class Group:
     def _attempt(self, item: ItemExecutionVersions) -> Outcome:
         """Call the function, again where records it wrote were written by others meanwhile."""
         begun = len(item.versions)
-        document = item.document
         context = ItemContext(
             run_id=self._run_id,
-            batch_execution_id=UUID(document["batch_execution_id"]),
-            item_id=UUID(document["item_id"]),
+            batch_execution_id=self._part_id(item),
+            item_id=item.item_id,
             item_execution_id=item.id,
             number=item.number,
             attempt=item.attempts,
@@ -187,6 +210,13 @@ class Group:
         item.forget(but=begun)
         return Outcome(error=conflict if isinstance(conflict, Exception) else StoreUnavailable("Postgres was away."))
 
+    def _part_id(self, item: ItemExecutionVersions) -> UUID:
+        text = item.document["batch_execution_id"]
+        known = self._parts.get(text)
+        if known is None:
+            known = self._parts[text] = UUID(text)
+        return known
+
     def _end(self, item: ItemExecutionVersions, outcome: Outcome) -> None:
         """Collect an attempt, and see to the next one if there is to be one."""
         if not outcome.is_stored and self._slice.clashes(outcome):
@@ -201,6 +231,7 @@ class Group:
                 problem = NotSerialisable(f"What came of it cannot be stored: {error}")
                 outcome = Outcome(error=problem, began_at=outcome.began_at)
                 item.end(outcome, self._automation)
+            outcome.error = None  # whose traceback would keep this group in memory until a collector comes
             self._slice.add(item, outcome)
         if item.following is None:
             return
@@ -216,15 +247,14 @@ class Group:
         heapq.heapify(self._again)
         self._late = [entry for entry in self._late if entry[1] is not item]
         for attempts_left in reversed(range(_CONFLICTS + 1)):
-            rows = self._table.group(self._run_id, item.number, item.number, None)
-            if not rows:
+            items = self._read(range(item.number, item.number + 1))
+            if not items:
                 return  # somebody else has ended it
-            fresh = ItemExecutionVersions(rows[0], self._origin)
-            fresh.begin()
+            items[0].begin()
             outcome = Outcome(error=error)
             if attempts_left and isinstance(error, StaleWrite | VersionConflict | InvalidStateError):
-                outcome = self._attempt(fresh)
-            self._end(fresh, outcome)
+                outcome = self._attempt(items[0])
+            self._end(items[0], outcome)
             again = self._slice.store()
             if not again:
                 return
@@ -306,9 +336,14 @@ class Group:
         """Make the group that does items again when it is time."""
         numbers = sorted(item.number for _due, item in late)
         first_due = min(due for due, _item in late)
-        values = {**self._values, "first": numbers[0], "last": numbers[-1], "only": numbers}
+        values = {**self._values, "first": numbers[0], "last": numbers[-1], "only": numbers, "sequence": None}
         delay = max((first_due - datetime.now(UTC)).total_seconds(), 0.001)
         group_id = f"{self._assignment.run_id}.{self._slice.next_step}"
         queue = self._automation.queue_name
         payload = call_payload(values)
         return Work(group_id, ITEMS, queue, payload, delay_seconds=delay, parent=self._values["workflow"])
+
+
+def _directly(function: Callable[..., Any], /, *args: Any) -> Any:
+    """Call a function that is not async, of which the worker need not be asked for each item."""
+    return function(*args)

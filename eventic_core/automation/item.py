@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import threading
 from contextvars import copy_context
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from pydantic_core import to_jsonable_python
 
-from eventic_core.automation.steering import Cancel, ItemContext, Skip, Snooze
+from eventic_core.automation.steering import Cancel, Skip, Snooze
 from eventic_core.errors import Conflict, NotSerialisable, StoreUnavailable, VersionConflict
 from eventic_core.records import state
 from eventic_core.records.ids import ids_from
@@ -27,7 +27,6 @@ from eventic_core.runtime.step_log import StepLog, doing_steps
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from eventic_core.automation.declared import DeclaredAutomation
     from eventic_core.records.port import Append, Transaction, Work
     from eventic_core.records.stamp import Origin
     from eventic_core.runtime.step_log import Steps
@@ -100,8 +99,50 @@ class _Late(Exception):
     """The attempt has timed out meanwhile: what it was about to store is not wanted any more."""
 
 
+class Context(Protocol):
+    """What an attempt needs to know of the item or the job it is at."""
+
+    @property
+    def number(self) -> int:
+        """Its place in the run, the step that its writes are stamped with."""
+        ...
+
+    @property
+    def idempotency_key(self) -> str:
+        """For calls to the outside."""
+        ...
+
+
+class Called(Protocol):
+    """What has a function that is tried: an automation, or a job."""
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        ...
+
+    @property
+    def timeout_seconds(self) -> float | None:
+        """How long one attempt may take."""
+        ...
+
+    @property
+    def is_async(self) -> bool:
+        """Whether the function is a coroutine function."""
+        ...
+
+    @property
+    def call(self) -> Callable[[Any, Any], Any]:
+        """The function, of what `item_of` makes and a context."""
+        ...
+
+    def item_of(self, payload: Any) -> Any:
+        """Make of JSON data what the function takes."""
+        ...
+
+
 class Attempts:
-    """Makes attempts at the items of a run.
+    """Makes attempts at the items of a run, or at its jobs.
 
     Args:
         automation: Whose function is called.
@@ -110,17 +151,13 @@ class Attempts:
         invoke: Calls a function, awaiting it if it is async.
     """
 
-    def __init__(
-        self, automation: DeclaredAutomation[Any, Any], store: PostgresStore, origin: Origin, invoke: Callable[..., Any]
-    ) -> None:
+    def __init__(self, automation: Called, store: PostgresStore, origin: Origin, invoke: Callable[..., Any]) -> None:
         self._automation = automation
         self._store = store
         self._origin = origin
         self._invoke = invoke
 
-    def make(
-        self, payload: Any, context: ItemContext, commit: Callable[[Outcome, PostgresTransaction], None]
-    ) -> Outcome:
+    def make(self, payload: Any, context: Context, commit: Callable[[Outcome, PostgresTransaction], None]) -> Outcome:
         """Call the function for one item, within its time.
 
         Args:
@@ -145,7 +182,7 @@ class Attempts:
 
         return self.call(payload, context, opened, StepLog())
 
-    def call(self, payload: Any, context: ItemContext, opened: Opened, steps: Steps) -> Outcome:
+    def call(self, payload: Any, context: Context, opened: Opened, steps: Steps) -> Outcome:
         """Call the function for one item, within its time, on a store of the caller's; see `make`.
 
         Args:
@@ -180,15 +217,13 @@ class Attempts:
             raise ended[0]
         return ended[0]
 
-    def _attempt(
-        self, payload: Any, context: ItemContext, opened: Opened, steps: Steps, late: threading.Event
-    ) -> Outcome:
+    def _attempt(self, payload: Any, context: Context, opened: Opened, steps: Steps, late: threading.Event) -> Outcome:
         outcome = Outcome()
         try:
             with (
                 using_store(opened(outcome, late)),
                 ids_from(None),
-                stamped(replace(self._origin, step_id=context.number)),
+                stamped(self._origin._replace(step_id=context.number)),
                 idempotent(context.idempotency_key),
                 doing_steps(steps),
                 edit_scope(default_reason=self._automation.name),

@@ -6,7 +6,8 @@ Pure: documents in, documents out. When they are written, and with what, is deci
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
+from uuid import UUID
 
 from pydantic_core import from_json, to_json
 
@@ -18,19 +19,17 @@ from eventic_core.records.port import Append
 from eventic_core.runtime.error_values import clean, text_of
 
 if TYPE_CHECKING:
-    from uuid import UUID
-
-    from eventic_core.automation.declared import DeclaredAutomation
     from eventic_core.automation.item import Outcome
     from eventic_core.records.stamp import Origin
-    from eventic_core.store.executions import GroupItem
+    from eventic_core.runtime import Retry
+    from eventic_core.store.executions import FreshItem, GroupItem
 
 S = ExecutionStatus
-_STORED_AS = ItemExecution.__eventic__
 IN_GROUP_SECONDS = 0.05
 """A retry that is due sooner is made by the group itself; a later one by a group of its own, when it is time."""
 
 
+_NOT_STORED = -1
 WORKER_DIED = "WorkerDied"
 """The class of error of an item that kills its workers."""
 
@@ -42,18 +41,59 @@ class Next(NamedTuple):
     late: bool
 
 
+class Tried(Protocol):
+    """What says how often something is tried."""
+
+    @property
+    def max_attempts(self) -> int:
+        """The most attempts that any error allows."""
+        ...
+
+    def retry_for(self, error: BaseException) -> Retry:
+        """Give how an error is retried."""
+        ...
+
+
 class ItemExecutionVersions:
     """The execution of one item as its moves go on; `versions` are those that are not stored yet."""
 
-    def __init__(self, item: GroupItem, origin: Origin) -> None:
-        self.id: UUID = item.id
-        self.payload = item.payload
+    stored_as: ClassVar[Any] = ItemExecution.__eventic__
+    """The record class of the versions; the runs of jobs have the same fields for what comes of an attempt."""
+    __slots__ = ("_documents", "_origin", "_version", "following", "id", "item_id", "number", "payload", "versions")
+
+    def __init__(
+        self,
+        execution_id: UUID,
+        document: dict[str, Any],
+        payload: Any,
+        *,
+        item_id: UUID,
+        version: int,
+        origin: Origin,
+    ) -> None:
+        self.id = execution_id
+        self.item_id = item_id
+        self.payload = payload
+        self.number = int(document["number"])
         self.versions: list[Append] = []
         self.following: Next | None = None
-        self._documents: list[dict[str, Any]] = [from_json(item.data)]
-        self._version = item.version
+        self._documents: list[dict[str, Any]] = [document]
+        self._version = version
         self._origin = origin
-        self.number = int(self.document["number"])
+
+    @classmethod
+    def of(cls, item: GroupItem, origin: Origin) -> ItemExecutionVersions:
+        """Go on with a stored execution."""
+        document = from_json(item.data)
+        item_id = UUID(document["item_id"])
+        return cls(item.id, document, item.payload, item_id=item_id, version=item.version, origin=origin)
+
+    @classmethod
+    def of_fresh(cls, item: FreshItem, template: dict[str, Any], origin: Origin) -> ItemExecutionVersions:
+        """Make the execution of an item that has none yet; `template` is what all of them are when they are pending."""
+        document = {**template, "item_id": str(item.item_id), "number": item.number}
+        payload = from_json(item.payload)
+        return cls(item.id, document, payload, item_id=item.item_id, version=_NOT_STORED, origin=origin)
 
     @property
     def document(self) -> dict[str, Any]:
@@ -71,11 +111,17 @@ class ItemExecutionVersions:
         return int(self.document["attempt_count"])
 
     def begin(self) -> None:
-        """An attempt begins."""
+        """An attempt begins; the first one of a new execution after its pending version."""
+        self.pend()
         values = {"attempt_count": self.attempts + 1, "started_at": datetime.now(UTC), "finished_at": None}
         self._move("start", S.PROCESSING, **values, due_at=None, **self._steps([]))
 
-    def end(self, outcome: Outcome, automation: DeclaredAutomation[Any, Any]) -> None:
+    def pend(self) -> None:
+        """Make the pending version of an execution that is new."""
+        if self._version == _NOT_STORED:
+            self._append("start", None, self.document, S.PENDING.value)
+
+    def end(self, outcome: Outcome, automation: Tried) -> None:
         """An attempt has ended; `following` tells when there is to be another one.
 
         Raises:
@@ -102,7 +148,7 @@ class ItemExecutionVersions:
     def _fail(
         self,
         error: BaseException,
-        automation: DeclaredAutomation[Any, Any],
+        automation: Tried,
         moment: datetime,
         of_call: dict[str, Any],
     ) -> None:
@@ -150,21 +196,22 @@ class ItemExecutionVersions:
             del self.versions[but:]
             del self._documents[but + 1 :]
 
-    def _move(self, call: str, status: str, **values: Any) -> None:
-        document = {**self.document, **values, "status": status}
+    def _move(self, call: str, status: ExecutionStatus, **values: Any) -> None:
+        self._append(call, call, {**self.document, **values, "status": status.value}, self.status)
+
+    def _append(self, reason: str, call: str | None, document: dict[str, Any], before: str) -> None:
         data = to_json(document)  # which may refuse it: nothing has moved then
         self._version += 1
-        before = self.status
         self._documents.append(document)
         origin = self._origin
         append = Append(
             self.id,
             self._version,
-            _STORED_AS.class_type,
+            self.stored_as.class_type,
             data,
-            _STORED_AS.schema_version,
+            self.stored_as.schema_version,
             origin.actor,
-            call,
+            reason,
             origin.correlation_id,
             origin.workflow_id,
             self.number,
@@ -173,8 +220,27 @@ class ItemExecutionVersions:
             new_id(),
             call,
             before,
+            document,
         )
         self.versions.append(append)
+
+
+def pending(run_id: str, batch_execution_id: str, max_attempts: int | None) -> dict[str, Any]:
+    """Give what all executions of a batch in a run are before they begin; `store/sql/pend_items.sql` makes the same."""
+    return {
+        "run_id": run_id,
+        "batch_execution_id": batch_execution_id,
+        "status": S.PENDING.value,
+        "started_at": None,
+        "finished_at": None,
+        "due_at": None,
+        "attempt_count": 0,
+        "max_attempts": max_attempts,
+        "result_payload": None,
+        "error_message": None,
+        "error_type": None,
+        "properties": {},
+    }
 
 
 def _text(error: BaseException) -> str:

@@ -266,7 +266,7 @@ class Replayer:
     def _document(self, call: _Call) -> dict[str, Any]:
         """Make the item's execution as it would be stored."""
         item = call.item
-        versions = ItemExecutionVersions(GroupItem(item.id, item.version, item.began, item.payload), self._origin)
+        versions = ItemExecutionVersions.of(GroupItem(item.id, item.version, item.began, item.payload), self._origin)
         versions.end(call.outcome, self._automation)
         document: dict[str, Any] = from_json(to_json(versions.document))
         return document

@@ -10,10 +10,11 @@ import logging
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from eventic_core.automation.control import close_retrying
+from eventic_core.automation.control import close_retrying, pend
 from eventic_core.automation.declared import ITEMS, find
 from eventic_core.automation.executions import BatchExecution
 from eventic_core.automation.run import Run
+from eventic_core.automation.sequences import packed
 from eventic_core.automation.starting import transaction_of_scope
 from eventic_core.automation.status import ExecutionStatus
 from eventic_core.errors import InvalidStateError, VersionConflict
@@ -32,10 +33,9 @@ if TYPE_CHECKING:
     from eventic_core.store.transaction import PostgresTransaction
 
 _log = logging.getLogger("eventic")
-_PLANNED_AT_ONCE, _PLANNED_FIRST = 2_000, 250
-"""Few at first, so that workers need not wait for what they begin with."""
+_PLANNED_AT_ONCE = 5_000
 _DISTURBANCES = 10
-_GROUPS_WANTED = 64
+_GROUPS_WANTED = 128
 """So many that several workers have some each, where a batch is small and its items may be slow."""
 S = ExecutionStatus
 
@@ -120,33 +120,35 @@ class RunWorkflow:
         return any(part.planned < part.total and self._plan_part(run, part, parts) for part in parts)
 
     def _plan_part(self, run: Counters, part: Counters, parts: Sequence[Counters]) -> bool:
-        with self._acting():
-            batch_id = BatchExecution.hydrate(part.batch_execution_id).batch_id
+        batch_id = self._batch_of(part)
+        count = min(_PLANNED_AT_ONCE, part.total - part.planned)
+        sequence = self._table.plan_items(batch_id, after=part.planned_to, count=count)
         before = sum(other.planned for other in parts)
+        planned = part.planned + len(sequence)
         with self._store.transaction() as tx:
             self._table.owned(self._assignment.run_id, self._assignment.owner, tx)
-            count, last = self._table.plan_items(
-                self._run_id,
-                part.batch_execution_id,
-                batch_id,
-                tx,
-                after=part.planned_to,
-                planned=before,
-                count=min(_PLANNED_AT_ONCE, max(_PLANNED_FIRST, before), part.total - part.planned),
-                max_attempts=self._automation.max_attempts,
-                workflow_id=self._assignment.run_id,
-                origin=self._origin,
-            )
-            planned = part.planned + count
-            if not count:  # items were deleted since they were counted
+            if not sequence:  # items were deleted since they were counted
                 self._table.lower_total(self._run_id, part.batch_execution_id, part.total - planned, tx)
             else:
                 self._table.note_planned(
-                    self._run_id, part.batch_execution_id, before=part.planned, planned=planned, to=last, tx=tx
+                    self._run_id, part.batch_execution_id, before=part.planned, planned=planned, to=sequence[-1], tx=tx
                 )
-                numbers = range(before + 1, before + count + 1)
-                self._store.enqueue(self._groups(numbers, run.total), tx)
+                values = {"batch_execution": str(part.batch_execution_id), "batch": str(batch_id)}
+                groups = [
+                    self._group(
+                        before + chunk.start + 1,
+                        before + chunk.stop,
+                        **values,
+                        sequence=packed(sequence[chunk.start : chunk.stop]),
+                    )
+                    for chunk in self._chunks(len(sequence), run.total)
+                ]
+                self._store.enqueue(groups, tx)
         return True
+
+    def _batch_of(self, part: Counters) -> UUID:
+        with self._acting():
+            return BatchExecution.hydrate(part.batch_execution_id).batch_id
 
     def _plan_again(self, run: Counters) -> bool:
         """Put items that are to be done again into groups; the run's `planned` is the last number looked at."""
@@ -158,15 +160,26 @@ class RunWorkflow:
             self._table.note_planned(
                 self._run_id, WHOLE_RUN, before=run.planned, planned=numbers[-1], to=run.planned_to, tx=tx
             )
-            self._store.enqueue(self._groups(numbers, run.unfinished), tx)
+            chunks = self._chunks(len(numbers), run.unfinished)
+            groups = [self._group(numbers[chunk.start], numbers[chunk.stop - 1]) for chunk in chunks]
+            self._store.enqueue(groups, tx)
         return True
 
-    def _groups(self, numbers: Sequence[int], total: int) -> list[Work]:
+    def _chunks(self, count: int, total: int) -> list[range]:
+        """Divide so many items of that many in all into groups."""
         size = max(1, min(self._automation.group_size, -(-total // _GROUPS_WANTED)))
-        chunks = [numbers[first : first + size] for first in range(0, len(numbers), size)]
-        return [self._group(chunk[0], chunk[-1]) for chunk in chunks]
+        return [range(first, min(first + size, count)) for first in range(0, count, size)]
 
-    def _group(self, first: int, last: int) -> Work:
+    def _group(
+        self,
+        first: int,
+        last: int,
+        *,
+        batch_execution: str | None = None,
+        batch: str | None = None,
+        sequence: list[tuple[int, int]] | None = None,
+    ) -> Work:
+        """Make a group of items: those with these numbers, or of a batch those at the places in `sequence`."""
         values = {
             "run": str(self._run_id),
             "workflow": self._assignment.run_id,
@@ -174,6 +187,9 @@ class RunWorkflow:
             "first": first,
             "last": last,
             "only": None,
+            "batch_execution": batch_execution,
+            "batch": batch,
+            "sequence": sequence,
             "actor": self._origin.actor,
             "correlation_id": self._origin.correlation_id,
         }
@@ -192,6 +208,9 @@ class RunWorkflow:
         ended = self._table.set_state(self._run_id, "ended", before=("running", "paused", "stopped"), tx=tx)
         if not ended:  # cancelled meanwhile
             return
+        batches = {part.id: part.batch_id for part in self._parts()}
+        most = self._automation.max_attempts
+        pend(self._table, self._run_id, batches, tx, origin=self._origin, max_attempts=most)
         close_retrying(self._table, self._run_id, tx, origin=self._origin)
         whole, *parts = self._table.counters(self._run_id, tx)
         failures = self._table.failures(self._run_id, tx)

@@ -12,7 +12,6 @@ from eventic_core.runtime.journal import now_ms, patiently
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from uuid import UUID
 
     from eventic_core.automation.declared import DeclaredAutomation
     from eventic_core.automation.item import Outcome
@@ -50,7 +49,7 @@ class Slice:
         self._store = store
         self._group_id = group_id
         self._owner = owner
-        self._entries: dict[UUID, _Entry] = {}
+        self._entries: dict[int, _Entry] = {}
         self._written: set[Any] = set()
         self._began = time.monotonic()
         self._began_ms = now_ms()
@@ -63,7 +62,7 @@ class Slice:
         with self._lock:
             if not self._entries:
                 self._began, self._began_ms = time.monotonic(), now_ms()
-            self._entries.setdefault(item.id, _Entry(item, [])).outcomes.append(outcome)
+            self._entries.setdefault(item.number, _Entry(item, [])).outcomes.append(outcome)
             self._written.update(append.id for append in outcome.appends)
 
     def clashes(self, outcome: Outcome) -> bool:
@@ -72,7 +71,7 @@ class Slice:
 
     def holds_work_of(self, item: ItemExecutionVersions) -> bool:
         """Tell whether it holds what an attempt at an item wrote or enqueued."""
-        entry = self._entries.get(item.id)
+        entry = self._entries.get(item.number)
         return entry is not None and any(outcome.appends or outcome.work for outcome in entry.outcomes)
 
     def is_full(self, automation: DeclaredAutomation[Any, Any]) -> bool:

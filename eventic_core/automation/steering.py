@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from eventic_core.errors import Invalid
 
@@ -11,8 +11,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ItemContext:
+class ItemContext(NamedTuple):
     """Where an item's function runs.
 
     Attributes:

@@ -107,7 +107,7 @@ def origin_of(writer: Writer, workflow_id: str) -> Origin:
     """Give what corrections of a run's records are stamped with."""
     origin = current_origin()
     correlation_id = writer.run.correlation_id or origin.correlation_id
-    return replace(origin, correlation_id=correlation_id, workflow_id=workflow_id, step_id=None)
+    return origin._replace(correlation_id=correlation_id, workflow_id=workflow_id, step_id=None)
 
 
 class UndoPlan:

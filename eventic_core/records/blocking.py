@@ -8,14 +8,12 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from eventic_core.errors import BlockingInLoop
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from eventic_core.records.setting import Setting
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -40,11 +38,8 @@ def current_task() -> Task:
 
 
 def _running_task() -> Task:
-    try:
-        task = asyncio.current_task()
-    except RuntimeError:
-        return threading.get_ident(), 0
-    return threading.get_ident(), id(task)
+    loop = asyncio._get_running_loop()  # which, unlike its public sister, does not raise: this is asked all the time
+    return threading.get_ident(), 0 if loop is None else id(asyncio.current_task(loop))
 
 
 def refuse_in_loop(call: str, instead: str) -> None:
@@ -53,11 +48,7 @@ def refuse_in_loop(call: str, instead: str) -> None:
     Raises:
         BlockingInLoop: It is, and `Eventic.init(blocking_in_loop=True)` was not said.
     """
-    if _allowed:
-        return
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
+    if _allowed or asyncio._get_running_loop() is None:
         return
     message = (
         f"{call} would block the running event loop: await {instead} instead, or call it from a thread "
@@ -66,14 +57,9 @@ def refuse_in_loop(call: str, instead: str) -> None:
     raise BlockingInLoop(message)
 
 
-@contextmanager
-def on_behalf() -> Iterator[None]:
-    """Let what is started inside the block, in whatever thread or task, act as the running task: inside its scope."""
-    token = _on_behalf_of.set(current_task())
-    try:
-        yield
-    finally:
-        _on_behalf_of.reset(token)
+def on_behalf() -> Setting[Task | None]:
+    """Let what a `with` block starts, in whatever thread or task, act as the running task: inside its scope."""
+    return Setting(_on_behalf_of, current_task())
 
 
 async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -92,14 +78,9 @@ async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs)
         raise
 
 
-@contextmanager
-def reserving(reserve: Reserve | None) -> Iterator[None]:
-    """Open `reserve` around each start of a thread inside the block; for the runtime, `None` for nothing."""
-    token = _reserve.set(reserve)
-    try:
-        yield
-    finally:
-        _reserve.reset(token)
+def reserving(reserve: Reserve | None) -> Setting[Reserve | None]:
+    """Open `reserve` around each start of a thread inside a `with` block; for the runtime, `None` for nothing."""
+    return Setting(_reserve, reserve)
 
 
 def task_label(task: Task) -> Any:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import uuid
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
+from eventic_core.records.setting import Setting
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from uuid import UUID
 
 if hasattr(uuid, "uuid7"):
@@ -31,11 +32,6 @@ def new_record_id() -> UUID:
     return _uuid7() if source is None else source()
 
 
-@contextlib.contextmanager
-def ids_from(source: Callable[[], UUID] | None) -> Iterator[None]:
-    """Take the ids of new records from `source`, so that a repeated run makes the same ones; `None` ends it."""
-    token = _source.set(source)
-    try:
-        yield
-    finally:
-        _source.reset(token)
+def ids_from(source: Callable[[], UUID] | None) -> Setting[Callable[[], UUID] | None]:
+    """Take a `with` block's ids of new records from `source`: a repeated run makes the same ones. `None` ends it."""
+    return Setting(_source, source)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from types import FunctionType
@@ -17,9 +16,10 @@ from eventic_core.errors import InvalidRecordClass, VersionConflict
 from eventic_core.records import state
 from eventic_core.records.port import StaleWrite, current_background
 from eventic_core.records.scope import edit_scope, in_scope
+from eventic_core.records.setting import Setting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from eventic_core.records.scope import Scope
 
@@ -80,14 +80,9 @@ def check_run(run: str | None, where: str) -> None:
         raise InvalidRecordClass(message)
 
 
-@contextmanager
-def second_run() -> Iterator[None]:
-    """Let methods called inside the block not ask for another run; for the worker."""
-    token = _is_second_run.set(True)
-    try:
-        yield
-    finally:
-        _is_second_run.reset(token)
+def second_run() -> Setting[bool]:
+    """Let methods called inside a `with` block not ask for another run; for the worker."""
+    return Setting(_is_second_run, True)
 
 
 def plain(function: _Function, /) -> _Function:

@@ -5,16 +5,16 @@ Owns the protocol and its values. Knows no SQL and no driver; `store` implements
 
 from __future__ import annotations
 
-import contextlib
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from eventic_core.errors import NotInitialised
 from eventic_core.records.documents import load
+from eventic_core.records.setting import Setting
 from eventic_core.records.stamp import Stamp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
     from uuid import UUID
 
@@ -33,7 +33,9 @@ class Append(NamedTuple):
     """One version to write; `version` 0 creates the record, any other needs `version - 1` to be current.
 
     Attributes:
-        before: Of a class with states, the state of `version - 1` as the writer knows it; `None` has the store look.
+        before: Of a class with states, the state of `version - 1` as the writer knows it; `None` has the store look. Of
+            a new item's execution, as what its run has counted it so far.
+        document: The values of `data` as the writer has them, so that nobody need decode them.
     """
 
     id: UUID
@@ -51,6 +53,7 @@ class Append(NamedTuple):
     version_id: UUID
     calls: str | None = None
     before: str | None = None
+    document: Mapping[str, Any] | None = None
 
     def stamp(self, recorded_at: datetime, xid: int, position: int) -> Stamp:
         """Make the stamp of the version, once it is known when it was written and where it is in the feed."""
@@ -315,14 +318,9 @@ def current_background() -> Background:
     return _background
 
 
-@contextlib.contextmanager
-def using_store(store: Store | None) -> Iterator[None]:
-    """Make records of this task use another store inside the block; `None` is the installed one."""
-    token = _override.set(store)
-    try:
-        yield
-    finally:
-        _override.reset(token)
+def using_store(store: Store | None) -> Setting[Store | None]:
+    """Make records of this task use another store inside a `with` block; `None` is the installed one."""
+    return Setting(_override, store)
 
 
 def installed_store() -> Store:

@@ -402,6 +402,8 @@ class Scope:
                 self._close()
 
     def _finish(self) -> None:
+        if self.is_idle:
+            return
         self._write(self._appends(), self._transaction)
         if self._transaction is None:
             return

@@ -5,19 +5,17 @@ Owns `Stamp` and `acting`. Must not know how stamps are stored.
 
 from __future__ import annotations
 
-import contextlib
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from eventic_core.records.setting import Setting
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from datetime import datetime
     from uuid import UUID
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
+class Origin(NamedTuple):
     """What the running code says of itself; part of every version written meanwhile.
 
     Attributes:
@@ -44,11 +42,10 @@ def current_origin() -> Origin:
     return _origin.get()
 
 
-@contextlib.contextmanager
 def acting(
     *, actor: str | None = None, reason: str | None = None, correlation_id: str | None = None
-) -> Iterator[Origin]:
-    """Stamp every version written inside the block; nested blocks override what they name.
+) -> Setting[Origin]:
+    """Stamp every version written inside a `with` block; nested blocks override what they name.
 
     Holds for this task and the tasks it starts inside the block, not for new threads.
 
@@ -58,31 +55,23 @@ def acting(
         'ada'
     """
     outer = _origin.get()
-    inner = replace(
-        outer,
-        actor=outer.actor if actor is None else actor,
-        reason=outer.reason if reason is None else reason,
-        correlation_id=outer.correlation_id if correlation_id is None else correlation_id,
+    return stamped(
+        outer._replace(
+            actor=outer.actor if actor is None else actor,
+            reason=outer.reason if reason is None else reason,
+            correlation_id=outer.correlation_id if correlation_id is None else correlation_id,
+        )
     )
-    with stamped(inner) as now:
-        yield now
 
 
-@contextlib.contextmanager
-def running(*, workflow_id: str, step_id: int | None) -> Iterator[Origin]:
-    """Stamp the versions written inside the block with the run and step that write them; for the runtime."""
-    with stamped(replace(_origin.get(), workflow_id=workflow_id, step_id=step_id)) as now:
-        yield now
+def running(*, workflow_id: str, step_id: int | None) -> Setting[Origin]:
+    """Stamp the versions written inside a `with` block with the run and step that write them; for the runtime."""
+    return stamped(_origin.get()._replace(workflow_id=workflow_id, step_id=step_id))
 
 
-@contextlib.contextmanager
-def stamped(origin: Origin) -> Iterator[Origin]:
-    """Stamp the versions written inside the block with exactly this; for the runtime."""
-    token = _origin.set(origin)
-    try:
-        yield origin
-    finally:
-        _origin.reset(token)
+def stamped(origin: Origin) -> Setting[Origin]:
+    """Stamp the versions written inside a `with` block with exactly this; for the runtime."""
+    return Setting(_origin, origin)
 
 
 class Stamp(NamedTuple):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import inspect
 import random
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -18,6 +18,7 @@ from eventic_core.records.blocking import in_thread, refuse_in_loop, reserving
 from eventic_core.records.ids import ids_from
 from eventic_core.records.port import using_store
 from eventic_core.records.scope import edit_scope, in_scope
+from eventic_core.records.setting import Setting
 from eventic_core.records.stamp import acting, running
 from eventic_core.runtime.borrowed import Borrowed
 from eventic_core.runtime.calls import Call
@@ -26,7 +27,7 @@ from eventic_core.runtime.recorder import RecordingStore, StepStore
 from eventic_core.runtime.step_log import current_steps
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from eventic_core.runtime.journal import Journal
     from eventic_core.runtime.process import Process
@@ -104,14 +105,9 @@ def idempotency_key() -> str | None:
     return _idempotency_key.get()
 
 
-@contextmanager
-def idempotent(key: str) -> Iterator[None]:
-    """Give steps called inside the block, which are part of what runs there, this key."""
-    token = _idempotency_key.set(key)
-    try:
-        yield
-    finally:
-        _idempotency_key.reset(token)
+def idempotent(key: str) -> Setting[str | None]:
+    """Give steps called inside a `with` block, which are part of what runs there, this key."""
+    return Setting(_idempotency_key, key)
 
 
 def known(name: str) -> Function | None:

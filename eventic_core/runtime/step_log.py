@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
+from eventic_core.records.setting import Setting
 from eventic_core.runtime import codec
 
 if TYPE_CHECKING:
@@ -40,14 +41,9 @@ def current_steps() -> Steps | None:
     return _steps.get()
 
 
-@contextmanager
-def doing_steps(steps: Steps | None) -> Iterator[None]:
-    """Have the steps that are called inside the block done by `steps`."""
-    token = _steps.set(steps)
-    try:
-        yield
-    finally:
-        _steps.reset(token)
+def doing_steps(steps: Steps | None) -> Setting[Steps | None]:
+    """Have the steps that are called inside a `with` block done by `steps`."""
+    return Setting(_steps, steps)
 
 
 class StepLog:

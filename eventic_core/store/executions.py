@@ -32,10 +32,17 @@ _LOOK_AGAIN_MS = 60_000
 """After this long a run that waits looks for itself, should nobody have woken it."""
 RUNS_QUEUE = "eventic_runs"
 _MOVED = 5000
+_LAST = 2**63 - 1
 
 _COUNTING = statement("part_counting", moved=statement("part_moved_documents").rstrip()).rstrip()
-_PLAN_ITEMS = statement("plan_items", generation=GENERATION.replace("%s", "%(generation)s"))
-_MOVE_ITEMS = statement("move_items", generation=GENERATION.replace("%s", "%(generation)s"), counting=_COUNTING)
+_NAMED_GENERATION = GENERATION.replace("%s", "%(generation)s")
+_EXECUTION_ID = statement("part_execution_id").rstrip()
+_PLAN_ITEMS = statement("plan_items")
+_FRESH_ITEMS = statement("fresh_items", execution_id=_EXECUTION_ID)
+_LOCK_ITEMS = statement("lock_items")
+_COUNT_BEGUN = statement("count_begun")
+_PEND_ITEMS = statement("pend_items", execution_id=_EXECUTION_ID, generation=_NAMED_GENERATION)
+_MOVE_ITEMS = statement("move_items", generation=_NAMED_GENERATION, counting=_COUNTING)
 _GROUP_ITEMS = statement("group_items")
 _OPEN_COUNTERS = statement("open_counters")
 _COUNTERS = statement("counters")
@@ -94,12 +101,34 @@ class Counters(NamedTuple):
 
 
 class GroupItem(NamedTuple):
-    """An item of a group: its execution's current version, and its payload."""
+    """An item of a group that has an execution: the current version of that, and the item's payload."""
 
     id: UUID
     version: int
     data: str
     payload: Any
+
+
+class FreshItem(NamedTuple):
+    """An item of a group that has not begun: the id and number of its execution to be, and its payload as JSON text."""
+
+    id: UUID
+    item_id: UUID
+    number: int
+    payload: str
+
+
+class Part(NamedTuple):
+    """A batch's part in a run.
+
+    Attributes:
+        before: How many items the run has in parts before this one.
+    """
+
+    run_id: UUID
+    batch_execution_id: UUID
+    batch_id: UUID
+    before: int
 
 
 class Move(NamedTuple):
@@ -249,50 +278,64 @@ class ExecutionTable:
             message = f"Run {run_id} is being planned by another worker."
             raise Conflict(message)
 
-    def plan_items(
+    def plan_items(self, batch_id: UUID, *, after: int, count: int) -> list[int]:
+        """Read the next sequence numbers of a batch's items, in order."""
+        parameters = {"batch": str(batch_id), "after": after, "count": count}
+        return [int(number) for (number,) in self._store.database.fetch(_PLAN_ITEMS, parameters)]
+
+    def pend_items(
         self,
-        run_id: UUID,
-        batch_execution_id: UUID,
-        batch_id: UUID,
+        part: Part,
         tx: PostgresTransaction,
         *,
-        after: int,
-        planned: int,
-        count: int,
+        to: int | None,
+        total: int,
         max_attempts: int | None,
-        workflow_id: str,
         origin: Origin,
-    ) -> tuple[int, int]:
-        """Make pending executions for the next items of a batch; gives how many, and the last sequence number."""
+    ) -> None:
+        """Make pending executions for items of a part that have not begun, because the run ends without them.
+
+        They are counted as pending already, since the run started.
+
+        Args:
+            part: The part.
+            tx: The transaction that ends the run.
+            to: The last sequence number; `None` is the batch's last.
+            total: How many items of the part have numbers in the run, at most.
+            max_attempts: Of each.
+            origin: Who ends it, and the workflow of its attempt.
+        """
         handlers = self._store.handlers
         while True:
-            wanted = bool(handlers.of_class(ITEM_EXECUTION))
             parameters = {
-                "run": str(run_id),
-                "batch_execution": str(batch_execution_id),
-                "batch": str(batch_id),
-                "after": after,
-                "planned": planned,
-                "count": count,
+                "run": str(part.run_id),
+                "batch_execution": str(part.batch_execution_id),
+                "batch": str(part.batch_id),
+                "before": part.before,
+                "total": total,
+                "to": _LAST if to is None else to,
+                "count": _MOVED,
                 "max_attempts": max_attempts,
-                "workflow_id": workflow_id,
+                "workflow_id": origin.workflow_id,
                 "actor": origin.actor,
                 "correlation_id": origin.correlation_id,
                 "generation": handlers.generation,
-                "listed": wanted,
+                "listed": bool(handlers.of_class(ITEM_EXECUTION)),
             }
-            found, last, made, ids = tx.fetch(_PLAN_ITEMS, parameters)[0]
-            if made == found:
-                break
-            handlers.refresh()
-        if ids:
-            self._store.enqueue(handlers.bulk_follow_ups(ITEM_EXECUTION, ids), tx)
-        return int(found), after if last is None else int(last)
+            found, made, ids = tx.fetch(_PEND_ITEMS, parameters)[0]
+            if ids:
+                self._store.enqueue(handlers.bulk_follow_ups(ITEM_EXECUTION, ids), tx)
+            if not found or (not made and not handlers.refresh()):
+                return
 
     def unfinished_numbers(self, run_id: UUID, *, after: int, count: int) -> list[int]:
         """Read the numbers of a run's items that are still to be done, after one, in order."""
         parameters = {"run": str(run_id), "after": after, "count": count}
         return [int(number) for (number,) in self._store.database.fetch(_UNFINISHED_NUMBERS, parameters)]
+
+    def lock_items(self, run_id: UUID, tx: PostgresTransaction) -> None:
+        """Hold the executions of a run that are still to be done, so that nobody moves them meanwhile."""
+        tx.fetch(_LOCK_ITEMS, (str(run_id),))
 
     def move_items(self, run_id: UUID, move: Move, tx: PostgresTransaction, *, workflow_id: str, origin: Origin) -> int:
         """Move many executions of a run in the same way, a version each; gives how many."""
@@ -339,18 +382,47 @@ class ExecutionTable:
     # -- groups
 
     def group(self, run_id: UUID, first: int, last: int, only: Sequence[int] | None) -> list[GroupItem]:
-        """Read the items of a group that are still to be done."""
+        """Read the items of a group that have executions and are still to be done."""
         parameters = {"run": str(run_id), "first": first, "last": last, "only": None if only is None else list(only)}
         return [GroupItem._make(row) for row in self._store.database.fetch(_GROUP_ITEMS, parameters)]
 
-    def complete_group(self, run_id: UUID, group_id: str, owner: str) -> None:
+    def fresh(self, run_id: UUID, batch_id: UUID, sequence: Sequence[int], first: int) -> list[FreshItem]:
+        """Read the items of a group that have no execution; they are numbered from `first` on in this sequence."""
+        if not sequence:
+            return []
+        parameters = {
+            "run": str(run_id),
+            "batch": str(batch_id),
+            "sequence": list(sequence),
+            "numbers": list(range(first, first + len(sequence))),
+            "first": min(sequence),
+            "last": max(sequence),
+        }
+        return [FreshItem._make(row) for row in self._store.database.fetch(_FRESH_ITEMS, parameters)]
+
+    def complete_group(
+        self, run_id: UUID, group_id: str, owner: str, *, gone: tuple[UUID, range] | None = None
+    ) -> None:
         """End a group's work.
+
+        Args:
+            run_id: The run.
+            group_id: The group.
+            owner: The token of the claim.
+            gone: If items of it may have been deleted before they began, their part and the numbers planned for them:
+                the run has so many fewer.
 
         Raises:
             OwnershipLost: It is somebody else's.
         """
         with self._store.transaction() as tx:
-            held = tx.fetch(_LOCK_COUNTERS, (run_id,))
+            held = tx.fetch(_LOCK_COUNTERS_ALONE if gone else _LOCK_COUNTERS, (run_id,))
+            if gone:
+                part_id, numbers = gone
+                parameters = {"run": str(run_id), "first": numbers.start, "last": numbers.stop - 1}
+                (begun,) = tx.fetch(_COUNT_BEGUN, parameters)[0]
+                if begun < len(numbers):
+                    self.lower_total(run_id, part_id, len(numbers) - begun, tx)
             waiting = held[0][0] if held and held[0][1] == "stopped" else None
             if not tx.fetch(_COMPLETE_GROUP, {"id": group_id, "owner": owner, "waiting": waiting}):
                 raise OwnershipLost(group_id)

@@ -14,7 +14,7 @@ from eventic_core.errors import Invalid
 from eventic_core.records.record_class import find_class
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from uuid import UUID
 
     from eventic_core.records.port import Append, StoredVersion
@@ -70,24 +70,27 @@ class _Made:
     def __init__(self, machines: dict[str, StateMachine | None], head: Head) -> None:
         self._machines = machines
         self._head = head
-        self._last: dict[UUID, tuple[Append, str | None, dict[str, Any]]] = {}
-        self._first: dict[UUID, tuple[str | None, str | None]] = {}
+        self._last: dict[int, tuple[Append, str | None, Mapping[str, Any]]] = {}
+        self._checked: set[tuple[Any, ...]] = set()
+        self._first: dict[int, tuple[str | None, str | None]] = {}
 
     def take(self, append: Append) -> str | None:
         """Check the next version; gives the state its record must have."""
-        machine = self._machines[append.class_type]
-        earlier = self._last.get(append.id)
+        key, machine = append.id.int, self._machines[append.class_type]
+        earlier = self._last.get(key)
         if earlier is not None and append.version != earlier[0].version + 1:
             message = f"The versions of {append.class_type} {append.id} are not in a row. Nothing was stored."
             raise Invalid(message)
         if machine is None:
-            self._last[append.id] = (append, None, {})
+            self._last[key] = (append, None, {})
             return None
-        document = from_json(append.data)
+        document = from_json(append.data) if append.document is None else append.document
         state = str(document[machine.field])
         before = earlier[1] if earlier is not None else self._before(append, machine)
-        machine.check(append.class_type, append.id, before, state, _calls(append))
-        self._last[append.id] = (append, state, document)
+        if (move := (append.class_type, before, state, append.calls)) not in self._checked:
+            machine.check(append.class_type, append.id, before, state, _calls(append))
+            self._checked.add(move)
+        self._last[key] = (append, state, document)
         return before if earlier is None else None
 
     def _before(self, append: Append, machine: StateMachine) -> str | None:
@@ -99,15 +102,15 @@ class _Made:
                 document = row.document
                 before, error = str(document[machine.field]), document.get("error_type")
         if is_counted:
-            self._first[append.id] = (before, error)
+            self._first[append.id.int] = (before, error)
         return before if append.version else None
 
     def deltas(self) -> tuple[list[Any], ...]:
         """Count the moves of items' executions: to and from each status, and the errors of those that failed."""
         moved: defaultdict[tuple[str, str, str], int] = defaultdict(int)
         failed: defaultdict[tuple[str, str], int] = defaultdict(int)
-        for record_id, (before, error) in self._first.items():
-            _append, after, document = self._last[record_id]
+        for key, (before, error) in self._first.items():
+            _append, after, document = self._last[key]
             if before == after:
                 continue
             run_id, part_id = document["run_id"], document["batch_execution_id"]

@@ -56,9 +56,10 @@ def _forms(name: str, **parts: str) -> dict[tuple[bool, bool], str]:
 _CREATE_ONE = _forms("create_one")
 _APPEND_ONE = _forms("append_one")
 _KEYS = statement("part_keys").rstrip()
-_APPEND_MANY = _forms("append_many", keys=_KEYS)
+_INPUT = statement("part_input").rstrip()
+_APPEND_MANY = _forms("append_many", input=_INPUT, keys=_KEYS)
 _COUNTING = statement("part_counting", moved=statement("part_moved_rows").rstrip()).rstrip()
-_APPEND_TRACKED = _forms("append_tracked", keys=_KEYS, counting=_COUNTING)
+_APPEND_TRACKED = _forms("append_tracked", input=_INPUT, keys=_KEYS, counting=_COUNTING)
 _TOLD = "returning version_id, recorded_at, xid::text, position"
 _APPEND_UNTOLD = {form: sql.replace(_TOLD, "returning 1") for form, sql in _APPEND_TRACKED.items()}
 _VERSIONS = statement("versions", columns=COLUMNS)
@@ -190,13 +191,13 @@ class PostgresStore:
             if append.version == 0:
                 return _CREATE_ONE[form], (*gate, generation, *also, *_values(append))
             return _APPEND_ONE[form], (*gate, append.id, append.version, generation, *also, *_values(append))
-        columns = [list(column) for column in zip(*map(_values, appends), strict=True)]
+        columns = _columns(appends, None if moves is None else moves.before)
         keys = [(append.id, *key) for append in appends for key in append.keys]
         key_columns = [list(column) for column in zip(*keys, strict=True)] if keys else [[], [], [], []]
         after = (generation, *key_columns, *key_columns)
         if moves is not None:
             forms = _APPEND_TRACKED if told else _APPEND_UNTOLD
-            return forms[form], (*gate, *columns, moves.before, *after, *moves.deltas, *also)
+            return forms[form], (*gate, *columns, *after, *moves.deltas, *also)
         return _APPEND_MANY[form], (*gate, *columns, *after, *also)
 
     def enqueue(
@@ -464,6 +465,36 @@ def _values(append: Append) -> tuple[Any, ...]:
         append.step_id,
         append.calls,
     )
+
+
+def _columns(appends: Sequence[Append], before: Sequence[str | None] | None) -> list[list[Any]]:
+    """The parameters of several versions, in the order of `part_input`."""
+    made: dict[tuple[Any, ...], int] = {}
+    rows = [
+        (
+            append.version_id,
+            append.id,
+            append.version,
+            append.data.decode(),
+            append.step_id,
+            made.setdefault(
+                (
+                    append.class_type,
+                    append.tombstone,
+                    append.schema_version,
+                    append.actor,
+                    append.reason,
+                    append.correlation_id,
+                    append.workflow_id,
+                    append.calls,
+                    None if before is None else before[place],
+                ),
+                len(made) + 1,
+            ),
+        )
+        for place, append in enumerate(appends)
+    ]
+    return [list(column) for part in (rows, made) for column in zip(*part, strict=True)]
 
 
 def _written(append: Append, row: Sequence[Any]) -> Written:

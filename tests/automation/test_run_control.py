@@ -12,19 +12,22 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from runs import counted, ended, executions, moves, started, statuses, until
+from runs import counted, ended, executions, moves, numbered, started, statuses, until
 
 from eventic_core import BlockingInLoop, Eventic, Invalid, Record, ResultTimeout, RunNotFound
 from eventic_core.automation import (
     BatchExecution,
     ExecutionStatus,
     InvalidStateError,
+    Item,
     ItemContext,
     Retry,
     Run,
     automation,
 )
 from eventic_core.automation.executions import item_execution_id
+from eventic_core.runtime.process import process
+from eventic_core.store.executions import ExecutionTable
 
 pytestmark = pytest.mark.usefixtures("workers")
 S = ExecutionStatus
@@ -135,6 +138,33 @@ def test_a_cancelled_run_ends_with_all_that_is_in_it_and_refuses_late_results() 
     assert {item.status for item in items} == {S.CANCELLED}
     assert {item.error_message for item in items} == {"not wanted"}
     assert fruit_of(run) == []
+
+
+def test_items_that_a_cancelled_run_has_not_begun_are_cancelled_too() -> None:
+    GATE.clear()
+    run = begun(started(gated, 40))
+    assert len(executions(run)) == 0  # the slices of those that have begun are not full yet
+    run.cancel("not wanted")
+    GATE.set()
+    items = executions(run)
+    assert [item.number for item in items] == list(range(1, 41))
+    assert {tuple(moves(item)) for item in items} == {("PENDING", "CANCELLED")}
+    assert len({item.item_id for item in items}) == 40
+    assert {item.id for item in items} == {item_execution_id(run.id, item.item_id) for item in items}
+
+
+def test_an_item_that_is_deleted_before_it_begins_is_no_part_of_the_run() -> None:
+    GATE.clear()
+    batch = gated.batch(str(uuid4()), numbered(40))
+    run = begun(gated.start(batch))
+    until(lambda: sum(part.planned for part in ExecutionTable(process().store).counters(run.id)[1:]) == 40)
+    (gone,) = Item.where(batch_id=batch.id, sequence_number=37).all()
+    gone.delete()
+    GATE.set()
+    run.wait(timeout_seconds=60)
+    assert run.status == S.COMPLETED
+    assert counted(run.progress()) == {"COMPLETED": 39}
+    assert fruit_of(run) == [number for number in range(1, 41) if number != 37]
 
 
 def test_a_cancelled_run_is_not_cancelled_paused_or_redriven() -> None:

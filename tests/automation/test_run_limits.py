@@ -111,6 +111,7 @@ def test_one_failure_more_than_is_tolerated_stops_the_run() -> None:
     assert "1 are tolerated: 2 ValueError; " in run.error_summary
     assert run.error_summary.endswith("were not begun.")
     left = seen["PENDING"]
+    assert statuses(run).count("PENDING") == left
     with pytest.raises(Invalid, match="2 failed items would be left, which is more than is tolerated"):
         run.redrive(failed=False)
     assert run.status == S.FAILED

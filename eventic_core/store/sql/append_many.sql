@@ -5,10 +5,7 @@
 -- list of handlers is not the one the writer goes by. The parts in braces are other files: the gate of a checkpoint,
 -- the checkpoint itself, and work that is enqueued along.
 with {gate}input as materialized (
-    select * from unnest(%b::uuid[], %b::uuid[], %b::int[], %b::text[], %b::text[], %b::bool[], %b::int[],
-                         %b::text[], %b::text[], %b::text[], %b::text[], %b::int[], %b::text[])
-        with ordinality as i (version_id, id, version, class_type, data, tombstone, schema_version,
-                              actor, reason, correlation_id, workflow_id, step_id, calls, number)
+    {input}
 ), head as materialized (
     select r.id, r.version_id, r.recorded_at, r.xid
     from eventic.records r

@@ -8,10 +8,7 @@ with {gate}input as materialized (
     select i.*,
            row_number() over (partition by id order by version) as place,
            count(*) over (partition by id) as length
-    from unnest(%b::uuid[], %b::uuid[], %b::int[], %b::text[], %b::text[], %b::bool[], %b::int[],
-                %b::text[], %b::text[], %b::text[], %b::text[], %b::int[], %b::text[], %b::text[])
-        with ordinality as i (version_id, id, version, class_type, data, tombstone, schema_version,
-                              actor, reason, correlation_id, workflow_id, step_id, calls, before, number)
+    from ({input}) i
 ), head as materialized (
     select i.id, r.version_id, r.recorded_at, r.xid, i.before is null or i.before = r.status as follows
     from (select id, version, before from input where place = 1 and version > 0 order by id offset 0) i,

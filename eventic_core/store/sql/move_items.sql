@@ -4,7 +4,7 @@
 with picked as materialized (
     select version_id, id, version, data, schema_version, recorded_at, xid
     from eventic.records
-    where class_type = 'ItemExecution' and superseded_at is null and not tombstone
+    where class_type || '' = 'ItemExecution' and superseded_at is null and not tombstone
       and data ->> 'run_id' = %(run)s::text and data ->> 'status' = any(%(statuses)s::text[])
       and (%(numbers)s::bigint[] is null or (data ->> 'number')::bigint = any(%(numbers)s::bigint[]))
       and (%(error_type)s::text is null or data ->> 'error_type' = %(error_type)s::text)

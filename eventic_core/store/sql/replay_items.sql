@@ -6,7 +6,7 @@ select (e.data ->> 'number')::bigint, e.id, began.version, began.data::text, end
        item.data -> 'payload', item.tombstone
 from unnest(%(numbers)s::bigint[]) as w (number)
 join eventic.records e
-    on e.class_type = 'ItemExecution' and e.superseded_at is null and not e.tombstone
+    on e.class_type || '' = 'ItemExecution' and e.superseded_at is null and not e.tombstone
    and e.data ->> 'run_id' = %(run)s::text and e.data ->> 'status' = any(%(statuses)s::text[])
    and (e.data ->> 'number')::bigint = w.number
 cross join lateral (

@@ -3,6 +3,6 @@
 select data ->> 'status', coalesce((data ->> 'attempt_count')::int, 0), count(*),
        min((data ->> 'started_at')::timestamptz), max((data ->> 'finished_at')::timestamptz)
 from eventic.records
-where class_type = 'ItemExecution' and superseded_at is null and not tombstone and data ->> 'run_id' = %s
+where class_type || '' = 'ItemExecution' and superseded_at is null and not tombstone and data ->> 'run_id' = %s
 group by 1, 2
 order by 1, 2

@@ -6,7 +6,7 @@ with failed as (
     select data ->> 'error_type' as error_type, left(data ->> 'error_message', 1000) as message,
            (data ->> 'number')::bigint as number
     from eventic.records
-    where class_type = 'ItemExecution' and superseded_at is null and not tombstone
+    where class_type || '' = 'ItemExecution' and superseded_at is null and not tombstone
       and data ->> 'run_id' = %s and data ->> 'status' = any(%s)
 ), alike as (
     select *, regexp_replace(regexp_replace(regexp_replace(regexp_replace(

@@ -4,6 +4,6 @@
 select (data ->> 'number')::bigint, data ->> 'item_id', data ->> 'status', (data ->> 'attempt_count')::int,
        (data -> 'result_payload')::text, case when data ->> 'status' <> 'COMPLETED' then data ->> 'error_message' end
 from eventic.records
-where class_type = 'ItemExecution' and superseded_at is null and not tombstone
+where class_type || '' = 'ItemExecution' and superseded_at is null and not tombstone
   and data ->> 'run_id' = %s and data ->> 'status' {matches}
 order by (data ->> 'number')::bigint, id

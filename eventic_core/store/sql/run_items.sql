@@ -6,5 +6,5 @@ select e.id, (e.data ->> 'number')::int, e.data ->> 'item_id',
        case when %(payloads)s then (i.data -> 'payload')::text end
 from eventic.records e
 left join eventic.records i on i.id = (e.data ->> 'item_id')::uuid and i.superseded_at is null
-where e.class_type = 'ItemExecution' and e.superseded_at is null and not e.tombstone
+where e.class_type || '' = 'ItemExecution' and e.superseded_at is null and not e.tombstone
   and e.data ->> 'run_id' = %(run_id)s

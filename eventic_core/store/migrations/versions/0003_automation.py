@@ -73,12 +73,12 @@ def upgrade() -> None:
     op.execute(
         f"create unique index records_items on {SCHEMA}.records "
         "((data ->> 'batch_id'), ((data ->> 'sequence_number')::bigint)) "
-        f"where {LIVE} and class_type = 'Item'"
+        f"where {LIVE} and class_type || '' = 'Item'"
     )
     op.execute(
         f"create index records_item_executions on {SCHEMA}.records "
         "((data ->> 'run_id'), (data ->> 'status'), ((data ->> 'number')::bigint)) "
-        f"where {LIVE} and class_type = 'ItemExecution'"
+        f"where {LIVE} and class_type || '' = 'ItemExecution'"
     )
 
 

@@ -1,0 +1,57 @@
+"""The statements on items and executions use the indexes made for them, also before there are statistics of these."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from eventic_core.store import sql
+from eventic_core.store.executions import _FRESH_ITEMS, _GROUP_ITEMS, _LOCK_ITEMS, _PEND_ITEMS, _UNFINISHED_NUMBERS
+from eventic_core.store.sql import statement
+
+RUN, BATCH = str(uuid4()), str(uuid4())
+VALUES = {
+    "run": RUN, "batch": BATCH, "batch_execution": str(uuid4()), "first": 1, "last": 10, "only": None, "after": 5,
+    "count": 10, "to": 10, "before": 0, "total": 10, "sequence": [1, 2], "numbers": [1, 2], "max_attempts": 1,
+    "actor": None, "correlation_id": None, "workflow_id": RUN, "generation": 0, "listed": False,
+}  # fmt: skip
+STATEMENTS = {
+    "group_items": (_GROUP_ITEMS, VALUES, "records_item_executions"),
+    "fresh_items": (_FRESH_ITEMS, VALUES, "records_items"),
+    "plan_items": (statement("plan_items"), VALUES, "records_items"),
+    "pend_items": (_PEND_ITEMS, VALUES, "records_items"),
+    "unfinished_numbers": (_UNFINISHED_NUMBERS, VALUES, "records_item_executions"),
+    "lock_items": (_LOCK_ITEMS, (RUN,), "records_item_executions"),
+    "report_counts": (statement("report_counts"), (RUN,), "records_item_executions"),
+}
+ROWS = """
+insert into eventic.records (version_id, id, version, class_type, data)
+select gen_random_uuid(), gen_random_uuid(), 0, 'Item',
+       jsonb_build_object('batch_id', %(batch)s::text, 'sequence_number', n, 'payload', n)
+from generate_series(1, 2000) n
+union all
+select gen_random_uuid(), gen_random_uuid(), 0, 'ItemExecution',
+       jsonb_build_object('run_id', %(run)s::text, 'status', 'PENDING', 'number', n, 'item_id', gen_random_uuid())
+from generate_series(1, 2000) n
+"""
+
+
+@pytest.mark.parametrize("name", STATEMENTS)
+def test_a_statement_on_items_reads_no_more_than_those_it_is_about(name: str, migrated_url: str) -> None:
+    text, values, index = STATEMENTS[name]
+    with psycopg.connect(migrated_url) as connection:
+        connection.execute("analyze eventic.records")
+        connection.execute(ROWS, VALUES)
+        plan = "\n".join(row[0] for row in connection.execute(f"explain {text}", values))
+    assert f"using {index}" in plan or f"on {index}" in plan
+    assert "records_class_current" not in plan
+    assert "Seq Scan on records" not in plan
+
+
+def test_every_statement_on_items_asks_in_the_words_of_their_indexes() -> None:
+    texts = {path.name: path.read_text(encoding="utf-8") for path in files(sql).iterdir() if path.name.endswith(".sql")}
+    other = [name for name, text in texts.items() if "class_type = 'Item" in text]
+    assert other == []
