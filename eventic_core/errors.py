@@ -22,6 +22,13 @@
     │  ├─ InvalidRecord          invalid_record   422    1   the values do not fit the class
     │  ├─ InvalidRecordClass     invalid_class    422    1   the class itself cannot be stored
     │  ├─ InvalidFilter          invalid_filter   422    1   a query that makes no sense
+    │  ├─ InvalidDag             invalid_dag      422    1   jobs and dependencies that make no DAG
+    │  │  ├─ CycleFound          cycle_found      422    1   a job that would wait for itself
+    │  │  └─ UnknownJob          unknown_job      422    1   a name that no job of the DAG has
+    │  ├─ InvalidBranch          invalid_branch   422    1   a job chose what does not come directly after it
+    │  ├─ UnknownRule            unknown_rule     422    1   no trigger rule has the name
+    │  ├─ InvalidSchedule        invalid_schedule 422    1   no cron, interval or time zone, or one that never comes
+    │  ├─ InvalidBackfill        invalid_backfill 422    1   a range without time in it, or with too many due times
     │  ├─ NotSerialisable        not_serialisable 422    1   JSON cannot hold an argument or a result
     │  └─ EvolutionError         evolution        422    1   no chain of upcasters reaches the data
     ├─ NotAllowed                not_allowed      403    1
@@ -257,6 +264,58 @@ class InvalidFilter(Invalid):
     """A query names an unknown field or operator, or a value of the wrong kind."""
 
     code = "invalid_filter"
+
+
+class InvalidDag(Invalid):
+    """Jobs and their dependencies make no DAG; the message names the job."""
+
+    code = "invalid_dag"
+
+
+class CycleFound(InvalidDag):
+    """A job depends on itself, directly or through others.
+
+    Attributes:
+        path: The jobs of the cycle, each followed by one that waits for it; the first is also the last.
+    """
+
+    code = "cycle_found"
+
+    def __init__(self, path: Sequence[str]) -> None:
+        self.path = tuple(path)
+        super().__init__(
+            f"The jobs wait for each other in a cycle: {' -> '.join(self.path)}. Take out one of these dependencies."
+        )
+
+
+class UnknownJob(InvalidDag):
+    """A name that no job of the DAG has."""
+
+    code = "unknown_job"
+
+
+class InvalidBranch(Invalid):
+    """What a branch returned is not a choice among the jobs directly after it; the message lists them."""
+
+    code = "invalid_branch"
+
+
+class UnknownRule(Invalid):
+    """No trigger rule has the name; the message lists them."""
+
+    code = "unknown_rule"
+
+
+class InvalidSchedule(Invalid):
+    """A text is no cron and no interval, never comes, or names no time zone; the message repeats it."""
+
+    code = "invalid_schedule"
+
+
+class InvalidBackfill(Invalid):
+    """The range of a backfill is empty or reversed, or has more due times than asked for."""
+
+    code = "invalid_backfill"
 
 
 class NotSerialisable(Invalid):

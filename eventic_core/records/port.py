@@ -84,6 +84,7 @@ class Work(NamedTuple):
         lane: Work of one lane runs one at a time and in order; `None` runs in parallel.
         delay_seconds: How long it waits before it is ready.
         parent: The run it is part of.
+        priority: Of work of a queue that is ready, what has a lower one is begun first.
     """
 
     id: str
@@ -93,6 +94,7 @@ class Work(NamedTuple):
     lane: str | None = None
     delay_seconds: float = 0.0
     parent: str | None = None
+    priority: int = 0
 
 
 class Checkpoint(NamedTuple):

@@ -147,19 +147,14 @@ sa.Index(
     postgresql_where=sa.text("state in ('open', 'retried')"),
 )
 
-_KIND = records.c.class_type.op("||")(sa.literal_column("''"))
-"""The class, in words that only the indexes on items and executions know.
-
-Without statistics of a class, as when its first run begins, records_class_current looks as good to the planner, and
-then each group would read all executions there are.
-"""
-
+# In words that only these two indexes know: without statistics of a class, as when its first run begins, the planner
+# thinks records_class_current as good, and then each group would read all executions there are.
 sa.Index(
     "records_items",
     sa.text("(data ->> 'batch_id')"),
     sa.text("((data ->> 'sequence_number')::bigint)"),
     unique=True,
-    postgresql_where=sa.and_(LIVE, sa.literal_column("'Item'") == _KIND),
+    postgresql_where=sa.and_(LIVE, sa.text("class_type || '' = 'Item'")),
     _table=records,
 )
 sa.Index(
@@ -167,7 +162,7 @@ sa.Index(
     sa.text("(data ->> 'run_id')"),
     sa.text("(data ->> 'status')"),
     sa.text("((data ->> 'number')::bigint)"),
-    postgresql_where=sa.and_(LIVE, sa.literal_column("'ItemExecution'") == _KIND),
+    postgresql_where=sa.and_(LIVE, sa.text("class_type || '' = 'ItemExecution'")),
     _table=records,
 )
 
@@ -208,4 +203,20 @@ rate_limits = sa.Table(
         "free_at", sa.TIMESTAMP(timezone=True), nullable=False, comment="when what was granted so far is used up"
     ),
     comment="what limits the items that all workers together begin",
+)
+
+dag_runs = sa.Table(
+    "dag_runs",
+    metadata,
+    sa.Column("run_id", sa.Uuid, primary_key=True),
+    sa.Column("workflow_id", sa.Text, nullable=False, comment="of the run's latest attempt"),
+    sa.Column("dag", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False, comment="running, paused, done or ended"),
+    sa.Column("letters", sa.Text, nullable=False, comment="the state of each job, in the order of the plan"),
+    sa.Column("refused", JSONB, nullable=False, comment="to each job the branches that did not choose it"),
+    sa.Column("plan", JSONB, nullable=False, comment="what comes after what, as it was when the run started"),
+    sa.Column("parameters", JSONB, nullable=False),
+    sa.Column("started_at", sa.TIMESTAMP(timezone=True), nullable=False, server_default=sa.text("clock_timestamp()")),
+    sa.Column("changed_at", sa.TIMESTAMP(timezone=True), nullable=False, server_default=sa.text("clock_timestamp()")),
+    comment="how far each run of a DAG is; moves with its jobs, in their transactions",
 )

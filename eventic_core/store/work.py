@@ -139,6 +139,7 @@ class WorkTable:
             [int(item.delay_seconds * 1000) for item in work],
             notify,
             [item.parent for item in work],
+            [item.priority for item in work],
             self.app_version,
         )
 

@@ -234,7 +234,7 @@ def test_a_database_newer_than_the_code_is_refused(migrated: sa.Engine) -> None:
 
 def test_an_unknown_revision_is_refused(migrated: sa.Engine, database_url: str) -> None:
     for act in (upgrade, downgrade):
-        with pytest.raises(ConfigurationError, match=r"'nonsense'.*0001, 0002, 0003, head and base"):
+        with pytest.raises(ConfigurationError, match=r"'nonsense'.*0001, 0002, 0003, 0004, head and base"):
             act(migrated, "nonsense")
     with pytest.raises(ConfigurationError, match="'nonsense'"):
         sql_script(database_url, "nonsense")

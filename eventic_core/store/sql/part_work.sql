@@ -4,14 +4,14 @@
 , work as materialized (
     select w.*, (extract(epoch from clock_timestamp()) * 1000)::bigint as now_ms
     from unnest(%b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::bigint[], %b::bool[],
-                %b::text[])
-        as w (id, name, queue, payload, lane, delay_ms, notify, parent), ready
+                %b::text[], %b::int[])
+        as w (id, name, queue, payload, lane, delay_ms, notify, parent, priority), ready
 ), queued as (
     insert into dbos.workflow_status (workflow_uuid, status, name, queue_name, queue_partition_key, serialization,
-                                      delay_until_epoch_ms, created_at, updated_at, parent_workflow_id,
+                                      delay_until_epoch_ms, created_at, updated_at, parent_workflow_id, priority,
                                       application_version)
     select id, case when delay_ms > 0 then 'DELAYED' else 'ENQUEUED' end, name, queue, lane, 'eventic_json',
-           case when delay_ms > 0 then now_ms + delay_ms end, now_ms, now_ms, parent, %s
+           case when delay_ms > 0 then now_ms + delay_ms end, now_ms, now_ms, parent, priority, %s
     from work
     on conflict (workflow_uuid) do nothing
 ), given as (

@@ -1,0 +1,40 @@
+"""What people do to a run of a DAG while it goes on: cancel. Called in the scope of the call."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from eventic_core.automation.starting import transaction_of_scope
+from eventic_core.graph import NodeState
+from eventic_core.jobs.plan import LETTERS, UNFINISHED
+from eventic_core.jobs.running import plan_of, table
+from eventic_core.jobs.versions import JobRunVersions, job_run_id_of
+from eventic_core.records.stamp import current_origin
+from eventic_core.runtime.process import process
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+
+def cancel(run_id: UUID, reason: str) -> None:
+    """End what a run has not finished: its jobs and its groups."""
+    runs, tx = table(), transaction_of_scope()
+    if runs.read(run_id, tx) is None:
+        return  # nothing executes it
+    held = runs.hold(run_id, tx)
+    plan = plan_of(run_id)
+    origin = current_origin()._replace(workflow_id=held.workflow_id)
+    left = [place for place, letter in enumerate(held.letters) if letter in UNFINISHED]
+    heads = runs.heads([job_run_id_of(run_id, plan.names[place]) for place in left], tx)
+    moves = []
+    for place in left:
+        name = plan.names[place]
+        head = heads.get(job_run_id_of(run_id, name))
+        versions = JobRunVersions.at(run_id, place, name, head, max_attempts=1, origin=origin)
+        versions.cancel(reason)
+        moves += versions.versions
+        held.letters[place] = LETTERS[NodeState.CANCELLED]
+    if moves:
+        process().store.append(moves, tx, told=False)
+    runs.drop_groups(held.workflow_id, tx)
+    runs.note(run_id, held, "ended", tx)

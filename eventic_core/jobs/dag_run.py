@@ -1,0 +1,140 @@
+"""DagRun: one run of a DAG as a record, and what is asked of it while it goes on and after."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from eventic_core.automation.entity import DomainEntity, StatusTracking, move, now
+from eventic_core.automation.status import EXECUTION_STATES, ExecutionStatus
+from eventic_core.errors import ResultTimeout, RunNotFound
+from eventic_core.jobs.job_run import JobRun
+from eventic_core.jobs.plan import LETTERS, STATES, Plan
+from eventic_core.jobs.versions import job_run_id_of
+from eventic_core.records import plain
+from eventic_core.records.blocking import in_thread, refuse_in_loop
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from eventic_core.graph import NodeState
+    from eventic_core.store.dag_runs import DagRunRow
+
+S = ExecutionStatus
+_FIRST_POLL_SECONDS, _LONGEST_POLL_SECONDS = 0.005, 0.25
+
+
+class DagRun(StatusTracking, DomainEntity, states=EXECUTION_STATES):
+    """A run of a DAG; its id is that of the workflow of its first attempt."""
+
+    dag: str
+    parameters: dict[str, Any] = {}  # noqa: RUF012 - Pydantic copies it
+    correlation_id: str | None = None
+    attempt: int = 1
+    error_summary: str | None = None
+    cancellation_reason: str | None = None
+
+    # -- moves
+
+    def start(self) -> None:
+        """Begin."""
+        move(self, S.PROCESSING, started_at=now(), finished_at=None)
+
+    def complete(self) -> None:
+        """End well."""
+        move(self, S.COMPLETED, finished_at=now())
+
+    def fail(self, error_summary: str) -> None:
+        """End badly."""
+        move(self, S.FAILED, finished_at=now(), error_summary=error_summary)
+
+    def cancel(self, reason: str) -> None:
+        """End what has not ended: its jobs that wait or run are cancelled, and what they wrote is not stored.
+
+        Raises:
+            InvalidStateError: It has ended.
+        """
+        from eventic_core.jobs.control import cancel
+
+        move(self, S.CANCELLED, finished_at=now(), cancellation_reason=reason)
+        cancel(self.id, reason)
+
+    # -- questions
+
+    @plain
+    def wait(self, *, timeout_seconds: float | None = None) -> Self:
+        """Wait until the run has ended, and make this object its last version.
+
+        Raises:
+            ResultTimeout: It took longer.
+        """
+        refuse_in_loop("wait()", "wait_async()")
+        deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+        pause = _FIRST_POLL_SECONDS
+        while True:
+            self.refresh()
+            if self.status.is_finished:
+                return self
+            if deadline is not None and time.monotonic() >= deadline:
+                message = f"Run {self.id} of {self.dag!r} has not ended after {timeout_seconds} s: {self.status}."
+                raise ResultTimeout(message)
+            time.sleep(pause)
+            pause = min(pause * 1.5, _LONGEST_POLL_SECONDS)
+
+    @plain
+    async def wait_async(self, *, timeout_seconds: float | None = None) -> Self:
+        """Wait without blocking the event loop; see `wait`."""
+        return await in_thread(self.wait, timeout_seconds=timeout_seconds)
+
+    @plain
+    def states(self) -> dict[str, NodeState]:
+        """Tell how far each job is, in the order of the plan."""
+        row = self._row()
+        return {name: STATES[letter] for name, letter in zip(Plan.of(row.plan).names, row.letters, strict=True)}
+
+    @plain
+    def why(self, job: str) -> str:
+        """Say why a job waits, was skipped or failed: `waiting for: b, c`; empty if there is nothing to say.
+
+        Raises:
+            UnknownJob: The run has no such job.
+        """
+        row = self._row()
+        plan = Plan.of(row.plan)
+        plan.dag.check(job)
+        place = plan.place[job]
+        if row.letters[place] == LETTERS[STATES["."]]:
+            return plan.why(row.letters, place, row.refused)
+        found = self.job_run(job)
+        return "" if found is None else found.because or (found.error_message or "")
+
+    @plain
+    def job_run(self, job: str) -> JobRun | None:
+        """Read the run of a job; `None` before it has begun or was skipped."""
+        found = JobRun.where(JobRun.fields.id == job_run_id_of(self.id, job)).all()
+        return found[0] if found else None
+
+    @plain
+    def job_runs(self) -> list[JobRun]:
+        """List the runs of its jobs that there are, in the order of the plan."""
+        found: list[JobRun] = JobRun.where(dag_run_id=self.id).order_by(JobRun.fields.number).all()
+        return found
+
+    @plain
+    def result(self, job: str) -> Any:
+        """Give the result of a job, with the type its function says; `None` if it has none."""
+        from eventic_core.jobs.declared import find
+
+        found = self.job_run(job)
+        if found is None or found.status != S.COMPLETED:
+            return None
+        return find(self.dag).jobs[job].result_of(found.result_payload)
+
+    def _row(self) -> DagRunRow:
+        from eventic_core.jobs.running import table
+
+        row = table().read(self.id)
+        if row is None:
+            message = f"Nothing executes run {self.id} of {self.dag!r}."
+            raise RunNotFound(message)
+        return row

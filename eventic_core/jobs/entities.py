@@ -1,0 +1,188 @@
+"""Job and JobDependency: what there is to do, by itself or as part of a DAG, when, and what waits for what.
+
+Owns fields and their checks, whichever way a version is written. Whether dependencies make a DAG is told by `edges`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from contextlib import suppress
+from typing import TYPE_CHECKING, Annotated, Any
+from uuid import UUID  # noqa: TC003 - Pydantic evaluates the annotations
+
+from pydantic import Field, StringConstraints
+from pydantic_core import to_json
+
+from eventic_core.automation.entity import DomainEntity
+from eventic_core.errors import InvalidRecord, InvalidSchedule
+from eventic_core.graph import TriggerRule
+from eventic_core.records.blocking import refuse_in_loop
+from eventic_core.records.record_class import UniqueKey
+from eventic_core.records.scope import edit_scope
+from eventic_core.records.state import stored_document
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Self
+
+DEFAULT_PRIORITY = 5
+"""Of a job that says none; lower comes first."""
+
+Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=255)]
+
+
+class Job(DomainEntity):
+    """A piece of work: one that is declared in code under `function`, with what the declaration leaves to say.
+
+    The name is its own in the DAG of the tenant; jobs without a DAG, or without a tenant, are among each other.
+
+    Raises:
+        InvalidRecord: As any record.
+        UnknownRule: There is no such trigger rule.
+        InvalidSchedule: The schedule is no cron and no interval, or the zone is unknown, or without a cron.
+        CycleFound: It is brought back, with dependencies that meanwhile would make a cycle.
+        InvalidDag: It is moved to another DAG or tenant, and has dependencies.
+    """
+
+    name: Name
+    description: str | None = None
+    client_id: Name | None = None
+    """The tenant; `None` is none."""
+    dag: Name | None = None
+    """The name of the DAG it is part of; `None`: by itself."""
+    schedule: str | None = None
+    """A cron or an interval; see `Timetable.of`."""
+    zone: str | None = None
+    """Whose clocks the cron goes by; `None` is UTC."""
+    rule: TriggerRule = TriggerRule.ALL_SUCCESS
+    """When it runs, told from what it waits for."""
+    retries: int = Field(default=0, ge=0)
+    priority: int = Field(default=DEFAULT_PRIORITY, ge=0)
+    """Lower comes first."""
+    timeout_seconds: float | None = Field(default=None, gt=0)
+    function: Name | None = None
+    """The name of the declared job that does it; `None`: its own name."""
+    map_over: Name | None = None
+    """The argument it is done for each element of."""
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    """Arguments that no other job gives."""
+
+    @classmethod
+    def _new(cls, values: dict[str, Any]) -> Self:
+        _check_rule(values)
+        return super()._new(values)
+
+    def _assign(self, values: dict[str, Any], call: str, instead: str) -> None:
+        _check_rule(values)
+        super()._assign(values, call, instead)
+
+    def _before_store(self) -> None:
+        before = stored_document(self) if self.is_stored else {}
+        if (self.schedule, self.zone) != (before.get("schedule"), before.get("zone")):
+            self._check_schedule()
+        if not before:
+            return
+        from eventic_core.jobs import edges
+
+        place, was = edges.place_of(self), edges.Place(before.get("client_id"), before.get("dag"))
+        if place != was:
+            edges.check_move(self, was)
+        if self.deleted:  # and so about to be brought back
+            edges.check_restored(self)
+
+    def _check_schedule(self) -> None:
+        if self.schedule is None:
+            if self.zone is None:
+                return
+            message = f"Job {self.name!r} has the zone {self.zone!r} but no schedule. Give a cron, or no zone."
+            raise InvalidSchedule(message)
+        from eventic_core.jobs.timetable import Timetable
+
+        Timetable.of(self.schedule, zone=self.zone)
+
+
+class _WholeKey(UniqueKey):
+    """A key in which a null is a value like others, instead of freeing it."""
+
+    __slots__ = ()
+
+    def value_in(self, document: dict[str, Any]) -> str:
+        return to_json([document.get(name) for name in self.fields]).decode()
+
+
+# In place of the class keyword: two jobs without a tenant, or without a DAG, must not have one name either.
+Job.__eventic__ = dataclasses.replace(Job.__eventic__, unique=(_WholeKey("Job", ("client_id", "dag", "name")),))
+
+
+class JobDependency(
+    DomainEntity,
+    unique=[("job_id", "depends_on_id"), ("job_id", "argument")],
+    indexes=["job_id", "depends_on_id"],
+):
+    """A job that waits for another one of the same tenant and DAG.
+
+    Whoever writes one waits for others who write in the same DAG, until their transactions end. A dependency of a
+    deleted job takes no part; it is back when the job is.
+
+    Raises:
+        CycleFound: The job would wait for itself, directly or through others; has the names of all.
+        UnknownJob: There is no such job, or it is deleted, or another tenant's.
+        InvalidDag: The two are in different DAGs.
+        DuplicateKey: The one waits for the other already, or the argument is given by a third.
+        ScopeError: In a workflow's body: call a function with `@Eventic.transaction()` there.
+    """
+
+    job_id: UUID
+    """The job that waits."""
+    depends_on_id: UUID
+    """The one it waits for."""
+    argument: Name | None = None
+    """The parameter of the job that takes the result of the one it waits for."""
+
+    @classmethod
+    def create_many(
+        cls, rows: Iterable[Mapping[str, Any] | Self], *, progress: Callable[[int], None] | None = None
+    ) -> list[UUID]:
+        """Create many through COPY; see `Record.create_many`. All are read first, and checked at once.
+
+        Raises:
+            CycleFound, UnknownJob, InvalidDag: As for one; nothing is stored.
+        """
+        from eventic_core.jobs import edges
+
+        refuse_in_loop("create_many()", "create_many_async()")
+        made = [cls._drafted(row) for row in rows]
+        with edit_scope() as scope:
+            scope.flush()  # so that what it writes before them is seen, and is not checked later
+            edges.check_dependencies([row for row in made if isinstance(row, cls)])
+            return super().create_many(made, progress=progress)
+
+    @classmethod
+    def _drafted(cls, row: Mapping[str, Any] | Self) -> Mapping[str, Any] | Self:
+        """Make a draft of a row, which keeps its id; one that does not fit is left to be refused with its number."""
+        with suppress(InvalidRecord, TypeError, ValueError):
+            return row if isinstance(row, cls) else cls._new(dict(row))
+        return row
+
+    def _before_store(self) -> None:
+        if self._changes_graph():
+            from eventic_core.jobs import edges
+
+            edges.check_dependencies([self])
+
+    def _changes_graph(self) -> bool:
+        """Tell whether writing it now adds to what depends on what: it is new, brought back or of other jobs."""
+        if not self.is_stored or self.deleted:
+            return True
+        before = stored_document(self)
+        return (str(self.job_id), str(self.depends_on_id)) != (before["job_id"], before["depends_on_id"])
+
+
+def _check_rule(values: dict[str, Any]) -> None:
+    """Refuse an unknown rule by its own error, which validation would hide.
+
+    Raises:
+        UnknownRule: There is no such rule.
+    """
+    if "rule" in values:
+        TriggerRule(values["rule"])

@@ -1,0 +1,44 @@
+"""Whether a job's result fits another's parameter, as far as their annotations tell: what is not surely wrong fits."""
+
+from __future__ import annotations
+
+import inspect
+import types
+from typing import Any, TypeVar, Union, get_args, get_origin
+
+_UNSAID = (inspect.Parameter.empty, Any, object)
+_WIDER: dict[type, tuple[type, ...]] = {int: (float, complex), bool: (int, float), float: (complex,)}
+
+
+def fits(given: Any, taken: Any) -> bool:
+    """Tell whether a value of one type may be given where another is taken; true where that cannot be known."""
+    if given in _UNSAID or taken in _UNSAID or given == taken or isinstance(taken, TypeVar):
+        return True
+    if _is_union(given):
+        return all(fits(one, taken) for one in get_args(given))
+    if _is_union(taken):
+        return any(fits(given, one) for one in get_args(taken))
+    given = type(None) if given is None else given
+    taken = type(None) if taken is None else taken
+    plain_given, plain_taken = get_origin(given) or given, get_origin(taken) or taken
+    if not (isinstance(plain_given, type) and isinstance(plain_taken, type)):
+        return True  # literals, annotated types and the like: the run will see
+    if not (issubclass(plain_given, plain_taken) or plain_taken in _WIDER.get(plain_given, ())):
+        return False
+    inner_given, inner_taken = get_args(given), get_args(taken)
+    if len(inner_given) != len(inner_taken):
+        return True
+    return all(fits(one, other) for one, other in zip(inner_given, inner_taken, strict=True))
+
+
+def _is_union(kind: Any) -> bool:
+    return get_origin(kind) in (Union, types.UnionType)
+
+
+def type_name(kind: Any) -> str:
+    """Name a type as it is written."""
+    if kind in _UNSAID:
+        return "anything"
+    if isinstance(kind, type) and not get_args(kind):
+        return kind.__name__
+    return str(kind).replace("typing.", "")

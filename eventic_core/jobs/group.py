@@ -1,0 +1,408 @@
+"""A group of ready jobs, done by one worker one after the other; what they lead to is enqueued with their results.
+
+The transaction that stores how some jobs ended holds the run's row, so that two workers never decide on the same jobs
+at once: with the results it stores the run's letters, the jobs that are skipped for them, and the groups of those that
+are ready now. So after a crash the jobs of the open transaction are done again, and no others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from pydantic_core import from_json
+
+from eventic_core.automation.item import Attempts, Outcome
+from eventic_core.automation.status import ExecutionStatus
+from eventic_core.automation.steering import Cancel, Skip, Snooze
+from eventic_core.errors import (
+    Conflict,
+    Invalid,
+    InvalidStateError,
+    NotSerialisable,
+    RemoteError,
+    StoreUnavailable,
+    VersionConflict,
+)
+from eventic_core.graph import NodeState
+from eventic_core.jobs.declared import JobContext, find
+from eventic_core.jobs.plan import LETTERS, UNFINISHED
+from eventic_core.jobs.running import group_of, groups_of, plan_of
+from eventic_core.jobs.versions import JobRunVersions, job_run_id_of
+from eventic_core.records.port import AlreadyDone, Checkpoint, OwnershipLost, StaleWrite
+from eventic_core.records.stamp import Origin
+from eventic_core.runtime.journal import now_ms, patiently
+from eventic_core.store.dag_runs import DagRunTable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from eventic_core.jobs.declared import DeclaredJob
+    from eventic_core.records.port import Append, Work
+    from eventic_core.runtime.performing import Assignment
+    from eventic_core.store.dag_runs import Held, JobHead
+    from eventic_core.store.transaction import PostgresTransaction
+
+_log = logging.getLogger("eventic")
+_SLICE_SECONDS = 0.25
+_ALONE_SECONDS = 0.25
+"""After this long a group gives away what it has not begun."""
+_CONFLICTS = 20
+_LEAST_DEATHS = 2
+"""Times a worker dies over a job before that is the job's fault, however few attempts it has."""
+S = ExecutionStatus
+_ENDS = {
+    S.COMPLETED: NodeState.COMPLETED,
+    S.FAILED: NodeState.FAILED,
+    S.CANCELLED: NodeState.CANCELLED,
+    S.SKIPPED: NodeState.SKIPPED,
+}
+
+
+class _Over(Exception):
+    """The run has ended meanwhile: what its jobs came to is not wanted any more."""
+
+
+class _Done:
+    """A job, and what came of the attempts at it that are not stored yet."""
+
+    def __init__(self, versions: JobRunVersions, job: DeclaredJob[Any, Any]) -> None:
+        self.versions = versions
+        self.job = job
+        self.outcome = Outcome()
+
+    @property
+    def state(self) -> NodeState | None:
+        """How it ended; `None` if it is to be tried again, or is being tried."""
+        return _ENDS.get(ExecutionStatus(self.versions.status))
+
+
+class JobGroup:
+    """One claim of a group."""
+
+    def __init__(self, assignment: Assignment) -> None:
+        values = assignment.values
+        self._assignment = assignment
+        self._store = assignment.store
+        self._table = DagRunTable(assignment.store)
+        self._run_id = UUID(values["run"])
+        self._places: list[int] = values["jobs"]
+        self._dag = find(values["dag"])
+        self._plan = plan_of(self._run_id)
+        self._origin = Origin(
+            actor=values["actor"], correlation_id=values["correlation_id"], workflow_id=values["workflow"]
+        )
+        self._is_careful = len(self._places) == 1 or assignment.deaths > 0
+        self._done: list[_Done] = []
+        self._began, self._began_ms = time.monotonic(), now_ms()
+        _created, last = patiently(lambda: self._store.work.last_step(assignment.run_id))
+        self._next_step = last + 1
+        self._heads: dict[UUID, JobHead] = {}
+        self._left: deque[int] = deque()
+        self._parameters: dict[str, Any] = {}
+
+    def run(self) -> None:
+        """Do the jobs that are still to be done; the group is complete, or has been given back, when this returns.
+
+        Raises:
+            OwnershipLost: Somebody else took it over.
+        """
+        row = self._table.read(self._run_id)
+        if row is None or row.state not in ("running", "paused"):
+            self._complete()
+            return
+        self._parameters = row.parameters
+        left = [place for place in self._places if row.letters[place] == LETTERS[NodeState.READY]]
+        self._heads = self._table.heads(list({*map(self._id, left), *self._sources(left)}))
+        self._left.extend(left)
+        watch = threading.Timer(_ALONE_SECONDS, self._give_away) if len(left) > 1 else None
+        if watch is not None:
+            watch.daemon = True
+            watch.start()
+        try:
+            is_done = self._do_all()
+        finally:
+            if watch is not None:
+                watch.cancel()
+        if is_done:
+            self._complete()
+
+    def _do_all(self) -> bool:
+        """Do the jobs; false if the worker stops before the last one, and the group is given back."""
+        try:
+            while self._left:
+                if self._assignment.is_stopping():
+                    self._flush()
+                    self._store.work.put_back([(self._assignment.run_id, self._assignment.owner)])
+                    return False
+                if self._done and time.monotonic() - self._began >= _SLICE_SECONDS:
+                    self._flush()
+                try:
+                    place = self._left.popleft()
+                except IndexError:  # given away meanwhile
+                    break
+                self._do(place)
+            self._flush()
+        except _Over:
+            _log.info("run %s has ended without %s", self._run_id, self._assignment.run_id, extra={"action": "dropped"})
+        return True
+
+    def _give_away(self) -> None:
+        """Let other threads and workers do what has not begun: the jobs before it last.
+
+        A crash may have them done by this group's next claim too; the results of one of them are stored.
+        """
+        rest: list[int] = []
+        with contextlib.suppress(IndexError):
+            while True:
+                rest.append(self._left.popleft())
+        if not rest:
+            return
+        work = [group_of(self._dag, self._run_id, [place], self._origin) for place in rest]
+        try:
+            self._store.enqueue(work)
+        except Exception as error:  # noqa: BLE001 - whatever it is, this group still has them
+            _log.warning("%s keeps its jobs: %s", self._assignment.run_id, error, extra={"action": "keep"})
+            self._left.extend(rest)
+
+    def _id(self, place: int) -> UUID:
+        return job_run_id_of(self._run_id, self._plan.names[place])
+
+    def _sources(self, places: Sequence[int]) -> list[UUID]:
+        """List the job runs whose results these jobs take."""
+        names = {source for place in places for source in self._dag.arguments[self._plan.names[place]].values()}
+        return [job_run_id_of(self._run_id, name) for name in names]
+
+    def _complete(self) -> None:
+        with self._store.transaction() as tx:
+            if not self._table.complete_group(self._assignment.run_id, self._assignment.owner, tx):
+                raise OwnershipLost(self._assignment.run_id)
+
+    # -- attempts
+
+    def _do(self, place: int) -> None:
+        """Try a job until it has ended, or is to be tried again later."""
+        done = self._opened(place)
+        if done.versions.status == S.PROCESSING and not self._survived(done):
+            self._done.append(done)
+            return
+        while True:
+            done.versions.begin()
+            if self._is_careful:
+                self._store_alone([done])
+            if self._end(done, self._attempt(done)):
+                return
+            self._flush()
+            due = done.versions.following
+            assert due is not None
+            time.sleep(max(0.0, due.due_at.timestamp() - time.time()))
+            done = self._opened(place, fresh=True)
+
+    def _opened(self, place: int, *, fresh: bool = False) -> _Done:
+        name, job_run_id = self._plan.names[place], self._id(place)
+        if fresh:
+            self._heads |= self._table.heads([job_run_id])
+        job = self._dag.jobs[name]
+        head = self._heads.get(job_run_id)
+        most, origin = job.max_attempts, self._origin
+        return _Done(JobRunVersions.at(self._run_id, place, name, head, max_attempts=most, origin=origin), job)
+
+    def _attempt(self, done: _Done) -> Outcome:
+        """Call the function, again where records it wrote were written by others meanwhile."""
+        versions, job = done.versions, done.job
+        begun = len(versions.versions)
+        context = JobContext(
+            dag=self._dag.name,
+            job=job.name,
+            run_id=self._run_id,
+            number=versions.number,
+            attempt=versions.attempts,
+            correlation_id=self._origin.correlation_id,
+            idempotency_key=str(versions.id),
+        )
+
+        def commit(outcome: Outcome, tx: PostgresTransaction) -> None:
+            self._refused(done, outcome.result)
+            versions.end(outcome, job)
+            done.outcome = Outcome()  # what it wrote is in the transaction already
+            self._write([done], tx)
+
+        attempts = Attempts(job, self._store, self._origin, self._assignment.invoke)
+        conflict: BaseException | None = None
+        for _ in range(_CONFLICTS):
+            versions.forget(but=begun)
+            try:
+                outcome = attempts.make(self._payload(job), context, commit)
+                if not outcome.is_stored:
+                    versions.forget(but=begun)  # an end that its own transaction could not store
+                    if outcome.error is None:
+                        self._refused(done, outcome.result)
+            except StaleWrite as error:
+                conflict = error.__cause__ or error
+            except StoreUnavailable as error:
+                _log.warning("job %s waits for Postgres: %s", job.name, error, extra={"action": "wait"})
+                time.sleep(1)
+            except Invalid as error:  # a branch that chose what is no choice
+                return Outcome(error=error)
+            else:
+                return outcome
+        versions.forget(but=begun)
+        return Outcome(error=conflict if isinstance(conflict, Exception) else StoreUnavailable("Postgres was away."))
+
+    def _payload(self, job: DeclaredJob[Any, Any]) -> dict[str, Any]:
+        """Give a job's arguments as JSON data: results, and parameters of the run."""
+        payload = self._dag.parameters_of(job, self._parameters)
+        for parameter, source in self._dag.arguments[job.name].items():
+            head = self._heads.get(job_run_id_of(self._run_id, source))
+            document = {} if head is None else from_json(head.data)
+            if document.get("status") == S.COMPLETED:
+                payload[parameter] = document["result_payload"]
+            elif parameter in job.required:
+                payload[parameter] = None
+        return payload
+
+    def _refused(self, done: _Done, result: Any) -> list[int]:
+        """List what a branch did not choose; nothing for another job, or one that chose to end otherwise."""
+        if not done.job.is_branch or isinstance(result, Snooze | Cancel | Skip):
+            return []
+        return self._plan.refused_by(done.versions.place, result)
+
+    def _end(self, done: _Done, outcome: Outcome) -> bool:
+        """Collect an attempt; tells whether the job has ended, or goes on in another group."""
+        versions = done.versions
+        if outcome.is_stored:
+            versions.stored()
+        else:
+            try:
+                versions.end(outcome, done.job)
+            except (ValueError, OverflowError) as error:
+                outcome = Outcome(error=NotSerialisable(f"What came of it cannot be stored: {error}"))
+                versions.end(outcome, done.job)
+            outcome.error = None  # whose traceback would keep this group in memory until a collector comes
+            done.outcome = outcome
+            self._done.append(done)
+        return versions.following is None or versions.following.late
+
+    def _survived(self, done: _Done) -> bool:
+        """Deal with a job over which a worker died; tells whether it may be tried again."""
+        died = done.versions.attempts
+        error = RemoteError(f"The worker died {died} times over this job.", "worker")
+        if died >= max(done.job.max_attempts, _LEAST_DEATHS):
+            done.versions.give_up(error)
+            return False
+        done.versions.revive(error)
+        return True
+
+    # -- storing
+
+    def _flush(self) -> None:
+        """Store what is collected, all at once or else each job by itself."""
+        collected, self._done = self._done, []
+        self._began = time.monotonic()
+        if not collected:
+            return
+        if self._store_all(collected) is None:
+            return
+        for done in collected:
+            error = self._store_all([done])
+            if error is not None:
+                self._redo(done, error)
+
+    def _store_alone(self, collected: list[_Done]) -> None:
+        error = self._store_all(collected)
+        if error is not None:
+            raise _Over from error  # somebody else has moved it: only the end of the run does
+
+    def _redo(self, done: _Done, error: Exception) -> None:
+        """Try a job again by itself whose writes conflicted; one that is refused for another reason fails for it."""
+        for attempts_left in reversed(range(_CONFLICTS)):
+            fresh = self._opened(done.versions.place, fresh=True)
+            fresh.versions.begin()
+            again = attempts_left and isinstance(error, StaleWrite | VersionConflict | InvalidStateError)
+            outcome = self._attempt(fresh) if again else Outcome(error=error)
+            self._end(fresh, outcome)
+            collected, self._done = self._done, []
+            refused = self._store_all(collected) if collected else None
+            if refused is None:
+                return
+            error = refused
+        _log.error("job %s: its outcome could not be stored: %r", done.job.name, error, extra={"action": "refused"})
+
+    def _store_all(self, collected: Sequence[_Done]) -> Exception | None:
+        """Store some ends in one transaction; gives the reason if none of them is stored."""
+        try:
+            patiently(lambda: self._commit(collected))
+        except AlreadyDone:
+            pass  # a transaction whose commit's reply was lost: it is stored
+        except (StaleWrite, Conflict, Invalid) as error:
+            return error
+        except ValueError as error:
+            return NotSerialisable(f"What came of it cannot be stored: {error}")
+        self._next_step += 1
+        for done in collected:
+            done.versions.stored()
+            done.outcome = Outcome()
+        return None
+
+    def _commit(self, collected: Sequence[_Done]) -> None:
+        with self._store.transaction() as tx:
+            self._write(collected, tx)
+
+    def _write(self, collected: Sequence[_Done], tx: PostgresTransaction) -> None:
+        """Write how jobs ended, and what follows from it.
+
+        Raises:
+            _Over: The run has ended.
+        """
+        held = self._table.hold(self._run_id, tx)
+        if held.state not in ("running", "paused"):
+            raise _Over
+        appends: list[Append] = []
+        work: list[Work] = []
+        collected = [done for done in collected if held.letters[done.versions.place] == LETTERS[NodeState.READY]]
+        if not collected:
+            raise _Over  # another claim of these jobs was quicker
+        for done in collected:
+            appends += done.outcome.appends + done.versions.versions
+            work += done.outcome.work
+            work += self._later(done)
+        moves, following = self._what_follows(collected, held)
+        names = [done.job.name for done in collected]
+        name = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
+        run, owner = self._assignment.run_id, self._assignment.owner
+        checkpoint = Checkpoint(run, owner, self._next_step, name, "null", self._began_ms)
+        self._store.append([*appends, *moves], tx, work=[*work, *following], checkpoint=checkpoint, told=False)
+        is_over = not any(letter in UNFINISHED for letter in held.letters)
+        self._table.note(self._run_id, held, "done" if is_over else held.state, tx)
+
+    def _what_follows(self, collected: Sequence[_Done], held: Held) -> tuple[list[Append], list[Work]]:
+        """Note the ends in the run's letters; gives the versions of jobs that are skipped, and groups of ready ones."""
+        ended = {done.versions.place: state for done in collected if (state := done.state) is not None}
+        for done in collected:
+            if done.state is NodeState.COMPLETED:
+                for place in self._refused(done, done.versions.document.get("result_payload")):
+                    held.refused.setdefault(place, []).append(done.versions.place)
+        found = self._plan.after(held.letters, ended, held.refused)
+        moves: list[Append] = []
+        for skipped in found.skipped:
+            name = self._plan.names[skipped.place]
+            most, origin = self._dag.jobs[name].max_attempts, self._origin
+            versions = JobRunVersions.at(self._run_id, skipped.place, name, None, max_attempts=most, origin=origin)
+            versions.skip(skipped.because, after_failure=skipped.state is NodeState.UPSTREAM_FAILED)
+            moves += versions.versions
+        busy = held.letters.count(LETTERS[NodeState.READY]) - len(found.ready)
+        return moves, groups_of(self._dag, self._plan, self._run_id, found.ready, self._origin, busy=busy)
+
+    def _later(self, done: _Done) -> list[Work]:
+        """Make the group that tries a job again when it is time."""
+        due = done.versions.following
+        if due is None or not due.late or done.state is not None:
+            return []
+        delay = max(due.due_at.timestamp() - time.time(), 0.001)
+        places, again = [done.versions.place], str(done.versions.attempts)
+        return [group_of(self._dag, self._run_id, places, self._origin, again=again, delay_seconds=delay)]

@@ -1,0 +1,174 @@
+"""Plan: a DAG as a run has it, and what comes next when some of its jobs have ended. Pure; states are letters.
+
+A run keeps one letter for each job, in the order of the plan, so that a step of it reads and writes a few bytes however
+many jobs there are.
+"""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from eventic_core.graph import Dag, NodeState, TriggerRule, decide, decide_from_counts, not_chosen
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+S = NodeState
+LETTERS = {
+    S.WAITING: ".",
+    S.READY: "q",
+    S.RUNNING: "r",
+    S.COMPLETED: "C",
+    S.FAILED: "F",
+    S.CANCELLED: "X",
+    S.SKIPPED: "S",
+    S.UPSTREAM_FAILED: "U",
+}
+STATES = {letter: state for state, letter in LETTERS.items()}
+UNFINISHED = ".qr"
+_FAILURES = "FXU"
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A job that is not run, and why."""
+
+    place: int
+    state: NodeState
+    because: str
+
+
+@dataclass(slots=True)
+class Next:
+    """What follows from the ends of some jobs.
+
+    Attributes:
+        ready: The places of the jobs that may run now, in order.
+        skipped: Those that will not run, in order.
+    """
+
+    ready: list[int] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+
+
+class Plan:
+    """The jobs of a run, by name and by place.
+
+    Args:
+        upstream: To each job those directly before it.
+        rules: Trigger rules other than `all_success`.
+        branches: The jobs whose result chooses what follows.
+    """
+
+    def __init__(
+        self, upstream: Mapping[str, Iterable[str]], rules: Mapping[str, TriggerRule], branches: Iterable[str] = ()
+    ) -> None:
+        self.dag = Dag(upstream)
+        self.names = tuple(self.dag)
+        self.place = {name: place for place, name in enumerate(self.names)}
+        self.rules = dict(rules)
+        self.branches = frozenset(branches)
+        self.dag.check(*self.branches, *self.rules)
+        self._before = [[self.place[name] for name in self.dag.upstream(node)] for node in self.names]
+        self._after = [[self.place[name] for name in self.dag.downstream(node)] for node in self.names]
+        self._branches_before = [
+            [place for place in before if self.names[place] in self.branches] for before in self._before
+        ]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    # -- as it is stored
+
+    def document(self) -> dict[str, Any]:
+        """Give it as JSON data, whose order is kept in lists only; `of` makes it again."""
+        return {
+            "upstream": [[name, list(self.dag.upstream(name))] for name in self.names],
+            "rules": {name: str(rule) for name, rule in self.rules.items()},
+            "branches": sorted(self.branches),
+        }
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> Plan:
+        """Make it of what `document` gave."""
+        rules = {name: TriggerRule(rule) for name, rule in document["rules"].items()}
+        return cls(dict(document["upstream"]), rules, document["branches"])
+
+    # -- a run of it
+
+    def start(self) -> tuple[str, list[int]]:
+        """Give the letters a run begins with, and the places of the jobs that may run at once."""
+        roots = [place for place, before in enumerate(self._before) if not before]
+        letters = [LETTERS[S.WAITING]] * len(self)
+        for place in roots:
+            letters[place] = LETTERS[S.READY]
+        return "".join(letters), roots
+
+    def after(self, letters: list[str], ended: Mapping[int, NodeState], refused: dict[int, list[int]]) -> Next:
+        """Note the ends of jobs, and tell what follows at once, skips of skips included.
+
+        Args:
+            letters: The run's, which are changed.
+            ended: How jobs ended, by place.
+            refused: For each place the branches that did not choose it, those that have ended just now included.
+        """
+        found = Next()
+        for place, state in ended.items():
+            letters[place] = LETTERS[state]
+        touched = {after for place in ended for after in self._after[place]}
+        waiting = [(self.dag.level(self.names[place]), place) for place in touched]
+        heapq.heapify(waiting)  # by layers, so that each job is looked at once all before it that may end have ended
+        while waiting:
+            _level, place = heapq.heappop(waiting)
+            if letters[place] != LETTERS[S.WAITING]:
+                continue
+            state = self._decide(letters, place, refused)
+            if state is S.WAITING:
+                continue
+            letters[place] = LETTERS[state]
+            if state is S.READY:
+                found.ready.append(place)
+                continue
+            found.skipped.append(Skipped(place, state, self.why(letters, place, refused)))
+            for after in self._after[place]:
+                if after not in touched:
+                    touched.add(after)
+                    heapq.heappush(waiting, (self.dag.level(self.names[after]), after))
+        found.ready.sort()
+        return found
+
+    def refused_by(self, place: int, value: object) -> list[int]:
+        """List the places of the jobs that a branch did not choose, given its result.
+
+        Raises:
+            InvalidBranch: The result is no choice.
+        """
+        return [self.place[name] for name in not_chosen(self.dag, self.names[place], value)]
+
+    def _decide(self, letters: list[str], place: int, refused: Mapping[int, list[int]]) -> NodeState:
+        before = [letters[other] for other in self._before[place]]
+        unfinished = sum(letter in UNFINISHED for letter in before)
+        return decide_from_counts(
+            self._rule(place),
+            total=len(before),
+            done=len(before) - unfinished,
+            failed=sum(letter in _FAILURES for letter in before),
+            skipped=before.count(LETTERS[S.SKIPPED]),
+            branches_left=sum(letters[other] in UNFINISHED for other in self._branches_before[place]),
+            not_chosen=len(refused.get(place, ())),
+        )
+
+    def why(self, letters: str | list[str], place: int, refused: Mapping[int, list[int]]) -> str:
+        """Say what a job waits for, or was skipped for: `waiting for: b, c`; empty if neither."""
+        decision = decide(
+            self._rule(place),
+            {self.names[other]: STATES[letters[other]] for other in self._before[place]},
+            branches=[self.names[other] for other in self._branches_before[place]],
+            not_chosen_by=[self.names[other] for other in refused.get(place, ())],
+        )
+        return "" if decision.state is S.READY else str(decision)
+
+    def _rule(self, place: int) -> TriggerRule:
+        return self.rules.get(self.names[place], TriggerRule.ALL_SUCCESS)

@@ -1,0 +1,73 @@
+"""What came of an attempt at a job, as versions of its run: one for each move of its status."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from pydantic_core import from_json
+
+from eventic_core.automation.outcomes import ItemExecutionVersions
+from eventic_core.automation.status import ExecutionStatus
+from eventic_core.jobs.job_run import JobRun
+
+if TYPE_CHECKING:
+    from eventic_core.records.stamp import Origin
+    from eventic_core.store.dag_runs import JobHead
+
+S = ExecutionStatus
+_NEW = -1
+
+
+class JobRunVersions(ItemExecutionVersions):
+    """The run of one job as its moves go on; `versions` are those that are not stored yet."""
+
+    stored_as = JobRun.__eventic__
+    __slots__ = ("place",)
+    place: int
+
+    @classmethod
+    def at(
+        cls, run_id: UUID, place: int, name: str, head: JobHead | None, *, max_attempts: int, origin: Origin
+    ) -> JobRunVersions:
+        """Go on with a job's run, or begin one where there is none yet."""
+        job_run_id = job_run_id_of(run_id, name)
+        if head is None:
+            document: dict[str, Any] = {
+                "dag_run_id": str(run_id),
+                "job": name,
+                "number": place + 1,
+                "status": S.PENDING.value,
+                "attempt_count": 0,
+                "max_attempts": max_attempts,
+                "due_at": None,
+                "properties": {},
+            }
+        else:
+            document = from_json(head.data)
+        version = _NEW if head is None else head.version
+        made = cls(job_run_id, document, None, item_id=job_run_id, version=version, origin=origin)
+        made.place = place
+        return made
+
+    def skip(self, because: str, *, after_failure: bool) -> None:
+        """It is not run."""
+        self.pend()
+        self._move("skip", S.SKIPPED, because=because, after_failure=after_failure)
+
+    def cancel(self, reason: str) -> None:
+        """It is not wanted any more."""
+        self.pend()
+        self._move("cancel", S.CANCELLED, error_message=reason, due_at=None)
+
+
+def job_run_id_of(run_id: UUID | str, job: str) -> UUID:
+    """Make the id of a job's run in a run of its DAG: the same for the same pair, so that there is one.
+
+    A version 7 UUID (RFC 9562, 5.7) with the moment of the DAG's run.
+    """
+    run = str(run_id)
+    digest = hashlib.sha256(f"{run}:{job}".encode()).hexdigest()
+    variant = f"{int(digest[15], 16) & 3 | 8:x}"
+    return UUID(run.replace("-", "")[:12] + "7" + digest[12:15] + variant + digest[16:31])

@@ -1,0 +1,43 @@
+"""Runs of job DAGs: how far each is.
+
+A migration is frozen once released: it repeats the tables instead of importing them, because they will move on.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects.postgresql import JSONB
+
+revision = "0004"
+down_revision = "0003"
+branch_labels = None
+depends_on = None
+
+SCHEMA = "eventic"
+
+
+def upgrade() -> None:
+    """Add the table."""
+    moment = sa.TIMESTAMP(timezone=True)
+    op.create_table(
+        "dag_runs",
+        sa.Column("run_id", sa.Uuid(), primary_key=True),
+        sa.Column("workflow_id", sa.Text(), nullable=False, comment="of the run's latest attempt"),
+        sa.Column("dag", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False, comment="running, paused, done or ended"),
+        sa.Column("letters", sa.Text(), nullable=False, comment="the state of each job, in the order of the plan"),
+        sa.Column("refused", JSONB(), nullable=False, comment="to each job the branches that did not choose it"),
+        sa.Column("plan", JSONB(), nullable=False, comment="what comes after what, as it was when the run started"),
+        sa.Column("parameters", JSONB(), nullable=False),
+        sa.Column("started_at", moment, nullable=False, server_default=sa.text("clock_timestamp()")),
+        sa.Column("changed_at", moment, nullable=False, server_default=sa.text("clock_timestamp()")),
+        schema=SCHEMA,
+        comment="how far each run of a DAG is; moves with its jobs, in their transactions",
+    )
+    op.execute(f"alter table {SCHEMA}.dag_runs set (fillfactor = 20)")
+
+
+def downgrade() -> None:
+    """Drop it, with its data."""
+    op.drop_table("dag_runs", schema=SCHEMA)

@@ -1,0 +1,131 @@
+"""Workers killed -9 and Postgres restarted in the middle of a DAG: each job ends once, as the pure model says.
+
+What is checked is seen from outside of the engine: a file that notes every call, and the rows.
+"""
+
+from __future__ import annotations
+
+import collections
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+from dag_worker import KILLED, OUTCOMES, Made
+
+from eventic_core import Eventic
+from eventic_core.graph import NodeState, play, run_state
+
+if TYPE_CHECKING:
+    from eventic_core.jobs import DagRun
+
+WORKER = Path(__file__).with_name("dag_worker.py")
+DEADLINE_SECONDS = 100
+STATUSES = """
+select data ->> 'job', count(*) filter (where data ->> 'status' in ('COMPLETED', 'FAILED', 'CANCELLED', 'SKIPPED')),
+       max(extract(epoch from recorded_at)::float8)
+from eventic.records where class_type = 'JobRun' and data ->> 'dag_run_id' = %s group by 1
+"""
+
+
+class Workers:
+    """Worker processes, and the file in which they note their calls."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        self.url = url
+        self.calls = folder / "calls"
+        self.running: list[subprocess.Popen[str]] = []
+
+    def start(self) -> None:
+        child = subprocess.Popen(
+            [sys.executable, WORKER, self.url],
+            env={**os.environ, "DAG_CALLS": str(self.calls)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        assert child.stdout is not None
+        assert child.stdout.readline() == "launched\n"
+        self.running.append(child)
+
+    def kill(self) -> None:
+        child = self.running.pop(0)
+        child.kill()
+        child.communicate(timeout=30)
+
+
+def wait_for(run: DagRun, share: float) -> None:
+    """Wait until so many of a run's jobs have ended."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while sum(state.is_finished for state in run.states().values()) < share * len(KILLED.jobs):
+        assert time.monotonic() < deadline, run.states()
+        time.sleep(0.01)
+
+
+def restart(data: Path) -> None:
+    """Stop Postgres as a power cut would; its keeper starts it again."""
+    before = postmaster(data)
+    os.kill(before, signal.SIGQUIT)
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while postmaster(data) in (before, 0):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def postmaster(data: Path) -> int:
+    try:
+        return int((data / "postmaster.pid").read_text().split()[0])
+    except (FileNotFoundError, IndexError):
+        return 0
+
+
+@pytest.mark.timeout(300)
+def test_a_dag_survives_kills_and_a_restart_of_postgres(own_server: tuple[str, Path], tmp_path: Path) -> None:
+    url, data = own_server
+    Eventic.init(name="kills", database_url=url)
+    workers = Workers(url, tmp_path)
+    try:
+        workers.start()
+        workers.start()
+        run = KILLED.start(correlation_id="ext-1")
+        for share in (0.15, 0.3):
+            wait_for(run, share)
+            workers.kill()
+            workers.start()
+        restart(data)
+        for share in (0.5, 0.7):
+            wait_for(run, share)
+            workers.kill()
+            workers.start()
+        run.wait(timeout_seconds=DEADLINE_SECONDS)
+        check(url, run, workers.calls.read_text().splitlines())
+    finally:
+        while workers.running:
+            workers.kill()
+        Eventic.shutdown()
+
+
+def check(url: str, run: DagRun, calls: list[str]) -> None:
+    """Check everything about the run."""
+    plan = KILLED.plan
+    expected = {name: end.state for name, end in play(plan.dag, plan.rules, OUTCOMES).items()}
+    assert run.states() == expected
+    assert str(run.status) == str(run_state(plan.dag, expected))
+    # A job that skips itself keeps what it wrote; one that failed does not.
+    ran = {line.split()[0] for line in calls}
+    kept = [name for name, state in expected.items() if state is NodeState.COMPLETED]
+    kept += [name for name, state in expected.items() if state is NodeState.SKIPPED and name in ran]
+    made = collections.Counter(record.job for record in Made.where().all())
+    assert made == collections.Counter(kept)
+    with psycopg.connect(url) as connection:
+        rows = connection.execute(STATUSES, (str(run.id),)).fetchall()
+    assert {name: ends for name, ends, _at in rows} == dict.fromkeys(expected, 1), "a job ended twice, or never"
+    ended = {name: at for name, _ends, at in rows}
+    late = [line for line in calls if float(line.split()[2]) > ended[line.split()[0]] + 0.001]
+    assert late == [], "a job was done again after its end was stored"
+    assert not ran & {name for name, state in expected.items() if state is NodeState.UPSTREAM_FAILED}
