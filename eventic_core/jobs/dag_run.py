@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from eventic_core.automation.entity import DomainEntity, StatusTracking, move, now
 from eventic_core.automation.status import EXECUTION_STATES, ExecutionStatus
 from eventic_core.errors import ResultTimeout, RunNotFound
+from eventic_core.graph import to_mermaid, to_svg
 from eventic_core.jobs.job_run import JobRun
 from eventic_core.jobs.plan import LETTERS, STATES, Plan
 from eventic_core.jobs.versions import job_run_id_of
@@ -90,7 +91,7 @@ class DagRun(StatusTracking, DomainEntity, states=EXECUTION_STATES):
     def states(self) -> dict[str, NodeState]:
         """Tell how far each job is, in the order of the plan."""
         row = self._row()
-        return {name: STATES[letter] for name, letter in zip(Plan.of(row.plan).names, row.letters, strict=True)}
+        return _states(Plan.of(row.plan), row)
 
     @plain
     def why(self, job: str) -> str:
@@ -130,6 +131,20 @@ class DagRun(StatusTracking, DomainEntity, states=EXECUTION_STATES):
             return None
         return find(self.dag).jobs[job].result_of(found.result_payload)
 
+    @plain
+    def mermaid(self) -> str:
+        """Draw the run as the text of a Mermaid flowchart, with the state of each job."""
+        row = self._row()
+        plan = Plan.of(row.plan)
+        return to_mermaid(plan.dag, states=_states(plan, row), branches=plan.branches)
+
+    @plain
+    def svg(self) -> str:
+        """Draw the run as an SVG that stands by itself, with the state of each job."""
+        row = self._row()
+        plan = Plan.of(row.plan)
+        return to_svg(plan.dag, states=_states(plan, row), branches=plan.branches)
+
     def _row(self) -> DagRunRow:
         from eventic_core.jobs.running import table
 
@@ -138,3 +153,7 @@ class DagRun(StatusTracking, DomainEntity, states=EXECUTION_STATES):
             message = f"Nothing executes run {self.id} of {self.dag!r}."
             raise RunNotFound(message)
         return row
+
+
+def _states(plan: Plan, row: DagRunRow) -> dict[str, NodeState]:
+    return {name: STATES[letter] for name, letter in zip(plan.names, row.letters, strict=True)}

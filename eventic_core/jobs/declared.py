@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, get_type_hin
 from pydantic import TypeAdapter, ValidationError
 
 from eventic_core.errors import DuplicateRegistration, Invalid, InvalidDag, NotRegistered
-from eventic_core.graph import TriggerRule
+from eventic_core.graph import TriggerRule, to_mermaid, to_svg
 from eventic_core.jobs.entities import DEFAULT_PRIORITY
 from eventic_core.jobs.fitting import fits, type_name
 from eventic_core.jobs.plan import Plan
+from eventic_core.records.blocking import in_thread
 from eventic_core.runtime import Retry
 from eventic_core.settings import slug
 
@@ -252,6 +253,18 @@ class DeclaredDag:
         from eventic_core.jobs.starting import start
 
         return start(self, parameters, correlation_id=correlation_id)
+
+    async def start_async(self, *, correlation_id: str | None = None, **parameters: Any) -> DagRun:
+        """Start a run without blocking the event loop; see `start`."""
+        return await in_thread(self.start, correlation_id=correlation_id, **parameters)
+
+    def mermaid(self) -> str:
+        """Draw it as the text of a Mermaid flowchart."""
+        return to_mermaid(self.plan.dag, branches=self.plan.branches)
+
+    def svg(self) -> str:
+        """Draw it as an SVG that stands by itself."""
+        return to_svg(self.plan.dag, branches=self.plan.branches)
 
     def parameters_of(self, job: DeclaredJob[Any, Any], given: Mapping[str, Any]) -> dict[str, Any]:
         """Give those of a run's parameters that a job takes."""

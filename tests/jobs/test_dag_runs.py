@@ -96,6 +96,15 @@ def test_each_status_of_a_job_is_a_version() -> None:
     assert {str(version.stamp.workflow_id) for version in job_run.history()} == {str(run.id)}
 
 
+def test_a_run_is_drawn_with_the_states_of_its_jobs() -> None:
+    run = ended(FAILING.start())
+    assert "broken" in FAILING.mermaid()
+    assert run.mermaid().startswith("flowchart")
+    assert "FAILED" in run.mermaid().upper()
+    assert run.svg().startswith("<svg")
+    assert "after_broken" in FAILING.svg()
+
+
 def test_parameters_are_checked_before_anything_starts() -> None:
     before = DagRun.where().count()
     with pytest.raises(Invalid, match="takes no parameter 'size'; it takes: count"):
