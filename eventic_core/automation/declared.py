@@ -8,18 +8,20 @@ from __future__ import annotations
 import functools
 import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar
 
 from pydantic import BaseModel
 
+from eventic_core.automation.retries import Retried, Retries
 from eventic_core.errors import DuplicateRegistration, Invalid, NotRegistered
 from eventic_core.records.blocking import in_thread, refuse_in_loop
 from eventic_core.runtime import Retry
 from eventic_core.settings import slug
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
     from eventic_core.automation.definitions import Automation, Batch
     from eventic_core.automation.loading import LoadedBatch
     from eventic_core.automation.run import Run
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
-Retries = Retry | Mapping[type[BaseException], Retry]
 
 GROUP_SIZE = 500
 GROUP_SECONDS = 0.5
@@ -40,7 +41,7 @@ _declared: dict[str, DeclaredAutomation[Any, Any]] = {}
 
 
 @dataclass(frozen=True, kw_only=True)
-class DeclaredAutomation(Generic[P, R]):
+class DeclaredAutomation(Retried, Generic[P, R]):
     """An automation in code; calling it calls its function.
 
     Attributes:
@@ -102,21 +103,6 @@ class DeclaredAutomation(Generic[P, R]):
     def item_of(self, payload: Any) -> Any:
         """Make of an item's payload what the function takes."""
         return payload if self.item_model is None else self.item_model.model_validate(payload)
-
-    @functools.cached_property
-    def max_attempts(self) -> int:
-        """The most attempts that any error allows an item."""
-        policies = self.retry.values() if isinstance(self.retry, Mapping) else [self.retry]
-        return max((policy.max_attempts for policy in policies), default=1)
-
-    def retry_for(self, error: BaseException) -> Retry:
-        """Give how an error is retried: by the policy of its nearest class; without one, not at all."""
-        if not isinstance(self.retry, Mapping):
-            return self.retry
-        for kind in type(error).__mro__:
-            if kind in self.retry:
-                return self.retry[kind]
-        return Retry()
 
     @property
     def queue_name(self) -> str:

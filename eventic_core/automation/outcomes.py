@@ -6,7 +6,7 @@ Pure: documents in, documents out. When they are written, and with what, is deci
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from uuid import UUID
 
 from pydantic_core import from_json, to_json
@@ -20,8 +20,8 @@ from eventic_core.runtime.error_values import clean, text_of
 
 if TYPE_CHECKING:
     from eventic_core.automation.item import Outcome
+    from eventic_core.automation.retries import Retried
     from eventic_core.records.stamp import Origin
-    from eventic_core.runtime import Retry
     from eventic_core.store.executions import FreshItem, GroupItem
 
 S = ExecutionStatus
@@ -39,19 +39,6 @@ class Next(NamedTuple):
 
     due_at: datetime
     late: bool
-
-
-class Tried(Protocol):
-    """What says how often something is tried."""
-
-    @property
-    def max_attempts(self) -> int:
-        """The most attempts that any error allows."""
-        ...
-
-    def retry_for(self, error: BaseException) -> Retry:
-        """Give how an error is retried."""
-        ...
 
 
 class ItemExecutionVersions:
@@ -121,7 +108,7 @@ class ItemExecutionVersions:
         if self._version == _NOT_STORED:
             self._append("start", None, self.document, S.PENDING.value)
 
-    def end(self, outcome: Outcome, automation: Tried) -> None:
+    def end(self, outcome: Outcome, automation: Retried) -> None:
         """An attempt has ended; `following` tells when there is to be another one.
 
         Raises:
@@ -148,7 +135,7 @@ class ItemExecutionVersions:
     def _fail(
         self,
         error: BaseException,
-        automation: Tried,
+        automation: Retried,
         moment: datetime,
         of_call: dict[str, Any],
     ) -> None:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, get_type_hints, overload
 
 from pydantic import TypeAdapter, ValidationError
 
+from eventic_core.automation.retries import Retried, Retries
 from eventic_core.errors import DuplicateRegistration, Invalid, InvalidDag, NotRegistered
 from eventic_core.graph import TriggerRule, to_mermaid, to_svg
 from eventic_core.jobs.entities import DEFAULT_PRIORITY
@@ -23,11 +23,12 @@ from eventic_core.runtime import Retry
 from eventic_core.settings import slug
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
     from eventic_core.jobs.dag_run import DagRun
 
 P = ParamSpec("P")
 R = TypeVar("R")
-Retries = Retry | Mapping[type[BaseException], Retry]
 
 _ANY: Any = inspect.Parameter.empty
 _dags: dict[str, DeclaredDag] = {}
@@ -56,7 +57,7 @@ class JobContext:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DeclaredJob(Generic[P, R]):
+class DeclaredJob(Retried, Generic[P, R]):
     """A job in code; calling it calls its function.
 
     Attributes:
@@ -145,21 +146,28 @@ class DeclaredJob(Generic[P, R]):
     def _adapters(self) -> dict[str, TypeAdapter[Any]]:
         return {name: TypeAdapter(kind) for name, kind in self.parameters.items() if kind not in (_ANY, Any)}
 
-    @property
-    def max_attempts(self) -> int:
-        """The most attempts that any error allows."""
-        policies = self.retry.values() if isinstance(self.retry, Mapping) else [self.retry]
-        return max((policy.max_attempts for policy in policies), default=1)
 
-    def retry_for(self, error: BaseException) -> Retry:
-        """Give how an error is retried: by the policy of its nearest class; without one, not at all."""
-        if not isinstance(self.retry, Mapping):
-            return self.retry
-        return next((self.retry[cls] for cls in type(error).__mro__ if cls in self.retry), Retry())
+@overload
+def job(function: Callable[P, R], /) -> DeclaredJob[P, R]: ...
+
+
+@overload
+def job(
+    *,
+    name: str | None = None,
+    depends_on: Iterable[DeclaredJob[Any, Any] | str] = (),
+    inputs: Mapping[str, DeclaredJob[Any, Any] | str] | None = None,
+    rule: TriggerRule | str = TriggerRule.ALL_SUCCESS,
+    retry: Retries | None = None,
+    timeout_seconds: float | None = None,
+    priority: int = DEFAULT_PRIORITY,
+    branch: bool = False,
+) -> Callable[[Callable[P, R]], DeclaredJob[P, R]]: ...
 
 
 def job(
     function: Callable[P, R] | None = None,
+    /,
     *,
     name: str | None = None,
     depends_on: Iterable[DeclaredJob[Any, Any] | str] = (),
@@ -238,7 +246,7 @@ class DeclaredDag:
     @property
     def queue_name(self) -> str:
         """The queue its jobs are done on."""
-        return f"dag_{slug(self.name)}"
+        return f"dag_{slug(self.name).replace('-', '_')}"
 
     def start(self, *, correlation_id: str | None = None, **parameters: Any) -> DagRun:
         """Start a run: a workflow whose id is the run's; in a scope, when that commits.
@@ -338,9 +346,8 @@ def _is_again(known: DeclaredDag, made: DeclaredDag) -> bool:
     """Tell whether one definition replaces the other: a module that is imported again."""
     from eventic_core.runtime.functions import same_place
 
-    return all(
-        same_place(known.jobs[name].function, made.jobs[name].function) for name in known.jobs.keys() & made.jobs.keys()
-    ) and bool(known.jobs.keys() & made.jobs.keys())
+    both = known.jobs.keys() & made.jobs.keys()
+    return bool(both) and all(same_place(known.jobs[name].function, made.jobs[name].function) for name in both)
 
 
 def find(name: str) -> DeclaredDag:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import collections
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 from batch_worker import CONCURRENCY, GROUP_SIZE, Ended, Imported, by_group, by_item, poison
+from killing import restart
 
 from eventic_core import Eventic
 from eventic_core.automation.run import Run
@@ -193,23 +193,6 @@ def test_a_run_survives_two_kills_and_a_restart_of_postgres(own_server: tuple[st
         for child in list(workers.running):
             workers.kill(child)
         Eventic.shutdown()
-
-
-def restart(data: Path) -> None:
-    """Stop Postgres as a power cut would; its keeper starts it again."""
-    before = postmaster(data)
-    os.kill(before, signal.SIGQUIT)
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while postmaster(data) in (before, 0):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def postmaster(data: Path) -> int:
-    try:
-        return int((data / "postmaster.pid").read_text().split()[0])
-    except (FileNotFoundError, IndexError):
-        return 0
 
 
 def test_with_a_checkpoint_for_each_item_a_kill_repeats_only_what_was_being_done(workers: Workers) -> None:

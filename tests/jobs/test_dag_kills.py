@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import collections
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 from dag_worker import KILLED, OUTCOMES, Made
+from killing import restart
 
 from eventic_core import Eventic
 from eventic_core.graph import NodeState, play, run_state
@@ -65,23 +65,6 @@ def wait_for(run: DagRun, share: float) -> None:
     while sum(state.is_finished for state in run.states().values()) < share * len(KILLED.jobs):
         assert time.monotonic() < deadline, run.states()
         time.sleep(0.01)
-
-
-def restart(data: Path) -> None:
-    """Stop Postgres as a power cut would; its keeper starts it again."""
-    before = postmaster(data)
-    os.kill(before, signal.SIGQUIT)
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while postmaster(data) in (before, 0):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def postmaster(data: Path) -> int:
-    try:
-        return int((data / "postmaster.pid").read_text().split()[0])
-    except (FileNotFoundError, IndexError):
-        return 0
 
 
 @pytest.mark.timeout(300)
