@@ -1,4 +1,4 @@
-"""DBOS by itself, the floor of what the runtime costs: trivial workflows on queues, nothing of ours imported.
+"""DBOS by itself, the floor of what the runtime costs: trivial workflows on queues, or of a parent; no import of ours.
 
 Run as a script it is a worker on queues `floor-0`, `floor-1` and so on, until its standard input ends.
 """
@@ -17,7 +17,7 @@ from dbos import DBOS, DBOSClient
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from dbos import DBOSConfig
+    from dbos import DBOSConfig, WorkflowHandle
 
 VERSION = "1"
 """Stated, as everybody does who enqueues from elsewhere: else each claim looks the latest one up."""
@@ -28,6 +28,36 @@ QUEUE = "floor-0"
 def trivial(number: int) -> int:
     """Do nothing, durably."""
     return number
+
+
+def added(left: int, right: int) -> int:
+    """Add, and keep the sum short however often that is done."""
+    return (left + right) % 1_000_003
+
+
+@DBOS.step()
+def add(left: int, right: int) -> int:
+    """Add, in a step."""
+    return added(left, right)
+
+
+@DBOS.workflow()
+def child(left: int, right: int) -> int:
+    """Be a job of a graph."""
+    return add(left, right)
+
+
+@DBOS.workflow()
+def graph(layers: int, width: int) -> list[int]:
+    """Do layers of children, each but the first of them on the results of two of the layer before."""
+    values = [(number, 0) for number in range(width)]
+    for layer in range(layers):
+        handles = [DBOS.start_workflow(child, *pair) for pair in values]
+        results = [handle.get_result() for handle in handles]
+        if layer == layers - 1:
+            return results
+        values = [(result, results[(place + 1) % width]) for place, result in enumerate(results)]
+    return []
 
 
 KEEP = """
@@ -81,6 +111,25 @@ def client(url: str, workflow: str = "trivial") -> Iterator[Callable[[int], None
 
     try:
         yield send
+    finally:
+        dbos.destroy()
+        engine.dispose()
+
+
+@contextlib.contextmanager
+def graphs(url: str) -> Iterator[Callable[[int, int], tuple[str, list[int]]]]:
+    """Give what has a graph done, and gives the id of its workflow and the results of its last layer."""
+    engine = sa.create_engine(sa.make_url(url).set(drivername="postgresql+psycopg"))
+    dbos = DBOSClient(system_database_engine=engine)
+
+    def run(layers: int, width: int) -> tuple[str, list[int]]:
+        handle: WorkflowHandle[list[int]] = dbos.enqueue(
+            {"queue_name": QUEUE, "workflow_name": "graph", "app_version": VERSION}, layers, width
+        )
+        return handle.get_workflow_id(), handle.get_result(polling_interval_sec=0.02)
+
+    try:
+        yield run
     finally:
         dbos.destroy()
         engine.dispose()

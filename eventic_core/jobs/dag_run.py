@@ -10,7 +10,7 @@ from eventic_core.automation.status import EXECUTION_STATES, ExecutionStatus
 from eventic_core.errors import ResultTimeout, RunNotFound
 from eventic_core.graph import to_mermaid, to_svg
 from eventic_core.jobs.job_run import JobRun
-from eventic_core.jobs.plan import LETTERS, STATES, Plan
+from eventic_core.jobs.plan import LETTERS, STATES
 from eventic_core.jobs.versions import job_run_id_of
 from eventic_core.records import plain
 from eventic_core.records.blocking import in_thread, refuse_in_loop
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from eventic_core.graph import NodeState
+    from eventic_core.jobs.plan import Plan
     from eventic_core.store.dag_runs import DagRunRow
 
 S = ExecutionStatus
@@ -90,8 +91,7 @@ class DagRun(StatusTracking, DomainEntity, states=EXECUTION_STATES):
     @plain
     def states(self) -> dict[str, NodeState]:
         """Tell how far each job is, in the order of the plan."""
-        row = self._row()
-        return _states(Plan.of(row.plan), row)
+        return _states(self._plan(), self._row())
 
     @plain
     def why(self, job: str) -> str:
@@ -100,8 +100,7 @@ class DagRun(StatusTracking, DomainEntity, states=EXECUTION_STATES):
         Raises:
             UnknownJob: The run has no such job.
         """
-        row = self._row()
-        plan = Plan.of(row.plan)
+        row, plan = self._row(), self._plan()
         plan.dag.check(job)
         place = plan.place[job]
         if row.letters[place] == LETTERS[STATES["."]]:
@@ -134,16 +133,19 @@ class DagRun(StatusTracking, DomainEntity, states=EXECUTION_STATES):
     @plain
     def mermaid(self) -> str:
         """Draw the run as the text of a Mermaid flowchart, with the state of each job."""
-        row = self._row()
-        plan = Plan.of(row.plan)
-        return to_mermaid(plan.dag, states=_states(plan, row), branches=plan.branches)
+        plan = self._plan()
+        return to_mermaid(plan.dag, states=_states(plan, self._row()), branches=plan.branches)
 
     @plain
     def svg(self) -> str:
         """Draw the run as an SVG that stands by itself, with the state of each job."""
-        row = self._row()
-        plan = Plan.of(row.plan)
-        return to_svg(plan.dag, states=_states(plan, row), branches=plan.branches)
+        plan = self._plan()
+        return to_svg(plan.dag, states=_states(plan, self._row()), branches=plan.branches)
+
+    def _plan(self) -> Plan:
+        from eventic_core.jobs.running import plan_of
+
+        return plan_of(self.id)
 
     def _row(self) -> DagRunRow:
         from eventic_core.jobs.running import table

@@ -377,7 +377,7 @@ class JobGroup:
         run, owner = self._assignment.run_id, self._assignment.owner
         checkpoint = Checkpoint(run, owner, self._next_step, name, "null", self._began_ms)
         self._store.append([*appends, *moves], tx, work=[*work, *following], checkpoint=checkpoint, told=False)
-        is_over = not any(letter in UNFINISHED for letter in held.letters)
+        is_over = frozenset(UNFINISHED).isdisjoint(held.letters)
         self._table.note(self._run_id, held, "done" if is_over else held.state, tx)
 
     def _what_follows(self, collected: Sequence[_Done], held: Held) -> tuple[list[Append], list[Work]]:

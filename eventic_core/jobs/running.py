@@ -65,11 +65,11 @@ def plan_of(run_id: UUID) -> Plan:
     Raises:
         RunNotFound: Nothing executes the run.
     """
-    row = table().read(run_id)
-    if row is None:
+    document = table().plan(run_id)
+    if document is None:
         message = f"There is no run {run_id} of a DAG."
         raise RunNotFound(message)
-    return Plan.of(row.plan)
+    return Plan.of(document)
 
 
 def groups_of(

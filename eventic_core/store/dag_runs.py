@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _OPEN = statement("open_dag_run")
 _READ = statement("dag_run")
+_PLAN = statement("dag_plan")
 _HOLD = statement("hold_dag_run")
 _NOTE = statement("note_dag_run")
 _PARK = statement("park_dag_run")
@@ -36,7 +37,6 @@ class DagRunRow(NamedTuple):
         state: `running`, `paused`, `done` (all jobs have ended, the run is about to) or `ended`.
         letters: The state of each job.
         refused: To the place of a job those of the branches that did not choose it.
-        plan: JSON data.
         parameters: JSON data.
     """
 
@@ -45,7 +45,6 @@ class DagRunRow(NamedTuple):
     state: str
     letters: str
     refused: dict[int, list[int]]
-    plan: dict[str, Any]
     parameters: dict[str, Any]
     started_at: datetime
     changed_at: datetime
@@ -93,9 +92,14 @@ class DagRunTable:
         rows = (tx or self._store.database).fetch(_READ, (run_id,))
         if not rows:
             return None
-        workflow_id, dag, state, letters, refused, plan, parameters, *moments = rows[0]
-        documents = (from_json(plan), from_json(parameters))
-        return DagRunRow(workflow_id, dag, state, letters, _places(refused), *documents, *moments)
+        workflow_id, dag, state, letters, refused, parameters, *moments = rows[0]
+        return DagRunRow(workflow_id, dag, state, letters, _places(refused), from_json(parameters), *moments)
+
+    def plan(self, run_id: UUID) -> dict[str, Any] | None:
+        """Read what comes after what in a run, as JSON data; `None` if it is none of a DAG."""
+        rows = self._store.database.fetch(_PLAN, (run_id,))
+        plan: dict[str, Any] | None = from_json(rows[0][0]) if rows else None
+        return plan
 
     def hold(self, run_id: UUID, tx: PostgresTransaction) -> Held:
         """Read how far a run is, and keep others from moving it until the transaction ends."""
