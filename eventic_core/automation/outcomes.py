@@ -88,6 +88,11 @@ class ItemExecutionVersions:
         return self._documents[-1]
 
     @property
+    def version(self) -> int:
+        """The version it has with its last move."""
+        return self._version
+
+    @property
     def status(self) -> str:
         """The status it has with its last move."""
         return str(self.document["status"])

@@ -58,8 +58,8 @@ class DagRun(StatusTracking, DomainEntity, states=EXECUTION_STATES):
         """
         from eventic_core.jobs.control import cancel
 
+        cancel(self.id, reason)  # first, for it holds the row that the run's workflow holds when it ends the run
         move(self, S.CANCELLED, finished_at=now(), cancellation_reason=reason)
-        cancel(self.id, reason)
 
     # -- questions
 

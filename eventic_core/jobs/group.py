@@ -404,5 +404,5 @@ class JobGroup:
         if due is None or not due.late or done.state is not None:
             return []
         delay = max(due.due_at.timestamp() - time.time(), 0.001)
-        places, again = [done.versions.place], str(done.versions.attempts)
+        places, again = [done.versions.place], str(done.versions.version)  # a snooze is no attempt
         return [group_of(self._dag, self._run_id, places, self._origin, again=again, delay_seconds=delay)]

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from eventic_core import Eventic, Invalid, InvalidStateError, Record, ResultTimeout, UnknownJob
 from eventic_core.graph import NodeState
-from eventic_core.jobs import DagRun, ExecutionStatus, JobContext, Retry, Skip, dag, job
+from eventic_core.jobs import DagRun, ExecutionStatus, JobContext, Retry, Skip, Snooze, dag, job
 
 pytestmark = pytest.mark.usefixtures("workers")
 S, N = ExecutionStatus, NodeState
@@ -246,6 +246,17 @@ def test_a_job_fails_when_its_attempts_are_used_up() -> None:
     run = ended(WOBBLY.start(kind="later", good_at=9))
     assert (run.status, CALLS["wobbly"]) == (S.FAILED, 2)
     assert crates(run) == []
+
+
+@job
+def sleepy(naps: int, context: JobContext) -> Any:
+    CALLS["sleepy"] += 1
+    return Snooze(0.1) if CALLS["sleepy"] <= naps else context.attempt
+
+
+def test_a_job_may_be_snoozed_again_and_again_at_no_cost_of_attempts() -> None:
+    run = ended(dag("runs: sleepy", sleepy).start(naps=3))
+    assert (run.status, run.result("sleepy"), CALLS["sleepy"]) == (S.COMPLETED, 1, 4)
 
 
 @job
