@@ -12,7 +12,7 @@ from eventic_core.graph import to_mermaid, to_svg
 from eventic_core.jobs.job_run import JobRun
 from eventic_core.jobs.plan import LETTERS, STATES
 from eventic_core.jobs.versions import job_run_id_of
-from eventic_core.records import plain
+from eventic_core.records import evented, plain
 from eventic_core.records.blocking import in_thread, refuse_in_loop
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from eventic_core.store.dag_runs import DagRunRow
 
 S = ExecutionStatus
+_RETRIES = 5
+"""Times a call is made again because a worker wrote the run meanwhile."""
 _FIRST_POLL_SECONDS, _LONGEST_POLL_SECONDS = 0.005, 0.25
 
 
@@ -33,6 +35,7 @@ class DagRun(StatusTracking, DomainEntity, states=EXECUTION_STATES):
     parameters: dict[str, Any] = {}  # noqa: RUF012 - Pydantic copies it
     correlation_id: str | None = None
     attempt: int = 1
+    paused: bool = False
     error_summary: str | None = None
     cancellation_reason: str | None = None
 
@@ -50,6 +53,31 @@ class DagRun(StatusTracking, DomainEntity, states=EXECUTION_STATES):
         """End badly."""
         move(self, S.FAILED, finished_at=now(), error_summary=error_summary)
 
+    @evented(retry=_RETRIES)
+    def pause(self) -> None:
+        """Begin no more jobs until `resume`; those that are being done are finished.
+
+        Raises:
+            InvalidStateError: All its jobs have ended, it is paused, or nothing executes it.
+        """
+        from eventic_core.jobs import control
+
+        control.pause(self)
+        self.update(paused=True)
+
+    @evented(retry=_RETRIES)
+    def resume(self) -> None:
+        """Go on after `pause`.
+
+        Raises:
+            InvalidStateError: It is not paused.
+        """
+        from eventic_core.jobs import control
+
+        control.resume(self)
+        self.update(paused=False)
+
+    @evented(retry=_RETRIES)
     def cancel(self, reason: str) -> None:
         """End what has not ended: its jobs that wait or run are cancelled, and what they wrote is not stored.
 
@@ -59,7 +87,7 @@ class DagRun(StatusTracking, DomainEntity, states=EXECUTION_STATES):
         from eventic_core.jobs.control import cancel
 
         cancel(self.id, reason)  # first, for it holds the row that the run's workflow holds when it ends the run
-        move(self, S.CANCELLED, finished_at=now(), cancellation_reason=reason)
+        move(self, S.CANCELLED, finished_at=now(), cancellation_reason=reason, paused=False)
 
     # -- questions
 

@@ -104,6 +104,7 @@ class JobGroup:
         self._next_step = last + 1
         self._heads: dict[UUID, JobHead] = {}
         self._left: deque[int] = deque()
+        self._is_paused = False
         self._parameters: dict[str, Any] = {}
 
     def run(self) -> None:
@@ -115,6 +116,8 @@ class JobGroup:
         row = self._table.read(self._run_id)
         if row is None or row.state not in ("running", "paused"):
             self._complete()
+            return
+        if row.state == "paused" and self._park():
             return
         self._parameters = row.parameters
         left = [place for place in self._places if row.letters[place] == LETTERS[NodeState.READY]]
@@ -133,9 +136,11 @@ class JobGroup:
             self._complete()
 
     def _do_all(self) -> bool:
-        """Do the jobs; false if the worker stops before the last one, and the group is given back."""
+        """Do the jobs; false if the group is given back before the last: the worker stops, or the run is paused."""
         try:
             while self._left:
+                if self._is_paused and self._park():
+                    return False
                 if self._assignment.is_stopping():
                     self._flush()
                     self._store.work.put_back([(self._assignment.run_id, self._assignment.owner)])
@@ -151,6 +156,12 @@ class JobGroup:
         except _Over:
             _log.info("run %s has ended without %s", self._run_id, self._assignment.run_id, extra={"action": "dropped"})
         return True
+
+    def _park(self) -> bool:
+        """Let the group wait while its run is paused; false if it goes on already."""
+        self._flush()
+        self._is_paused = False
+        return self._table.park_group(self._run_id, self._assignment.run_id, self._assignment.owner)
 
     def _give_away(self) -> None:
         """Let other threads and workers do what has not begun: the jobs before it last.
@@ -362,6 +373,7 @@ class JobGroup:
         held = self._table.hold(self._run_id, tx)
         if held.state not in ("running", "paused"):
             raise _Over
+        self._is_paused = held.state == "paused"
         appends: list[Append] = []
         work: list[Work] = []
         collected = [done for done in collected if held.letters[done.versions.place] == LETTERS[NodeState.READY]]

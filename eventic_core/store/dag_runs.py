@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic_core import from_json, to_json
 
+from eventic_core.store.executions import NEVER_MS
 from eventic_core.store.sql import statement
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ _PARK = statement("park_dag_run")
 _HEADS = statement("job_heads")
 _COMPLETE_GROUP = statement("complete_group")
 _DROP_GROUPS = statement("drop_groups")
+_PARK_JOBS = statement("park_jobs")
+_RELEASE_GROUPS = statement("release_groups")
 _LOOK_AGAIN_MS = 60_000
 """After this long a run that waits looks for itself, should nobody have woken it."""
 
@@ -129,6 +132,14 @@ class DagRunTable:
     def complete_group(self, group_id: str, owner: str, tx: PostgresTransaction) -> bool:
         """End a group's work; false if it is somebody else's."""
         return bool(tx.fetch(_COMPLETE_GROUP, {"id": group_id, "owner": owner, "waiting": None}))
+
+    def park_group(self, run_id: UUID, group_id: str, owner: str) -> bool:
+        """Let a group wait while its run is paused; false if it is not paused."""
+        return bool(self._store.database.fetch(_PARK_JOBS, (run_id, NEVER_MS, group_id, owner)))
+
+    def release_groups(self, workflow_id: str, tx: PostgresTransaction) -> None:
+        """Let the groups of a run that was paused go on."""
+        tx.fetch(_RELEASE_GROUPS, (workflow_id, NEVER_MS))
 
     def drop_groups(self, workflow_id: str, tx: PostgresTransaction) -> None:
         """Let groups of a run that have not begun never begin."""

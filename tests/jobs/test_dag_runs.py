@@ -330,6 +330,38 @@ def test_a_cancelled_run_ends_with_all_its_jobs_and_refuses_late_results() -> No
         run.cancel("again")
 
 
+def test_a_paused_run_begins_no_more_jobs_and_goes_on_when_resumed() -> None:
+    GATE.clear()
+    run = SLOW.start()
+    until(lambda: CALLS["begun"])
+    run.refresh()
+    run.pause()
+    assert run.paused
+    GATE.set()
+    until(lambda: run.states()["begun"] == N.COMPLETED)
+    group: Any = Eventic.handle(f"{run.id}-j1")
+    until(lambda: group.status() == "DELAYED")
+    assert run.states()["later_on"] == N.READY
+    with pytest.raises(InvalidStateError, match="paused"):
+        run.pause()
+    run.resume()
+    assert ended(run).status == S.COMPLETED
+    with pytest.raises(InvalidStateError, match="ended"):
+        run.resume()
+
+
+def test_a_paused_run_may_be_cancelled() -> None:
+    GATE.clear()
+    run = SLOW.start()
+    until(lambda: CALLS["begun"])
+    run.refresh()
+    run.pause()
+    run.cancel("enough")
+    GATE.set()
+    assert set(run.states().values()) == {N.CANCELLED}
+    assert not run.paused
+
+
 @job
 def head() -> int:
     return 0
