@@ -1,15 +1,17 @@
-"""What people do to a run of a DAG while it goes on: pause, resume, cancel. Called in the scope of the call."""
+"""What people do to a run of a DAG while it goes on: pause, resume, cancel, rerun. Called in the scope of the call."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from eventic_core.automation.starting import transaction_of_scope
-from eventic_core.errors import InvalidStateError
+from eventic_core.errors import Invalid, InvalidStateError
 from eventic_core.graph import NodeState
-from eventic_core.jobs.plan import LETTERS, UNFINISHED
-from eventic_core.jobs.running import plan_of, table
-from eventic_core.jobs.versions import JobRunVersions, job_run_id_of
+from eventic_core.jobs.declared import find
+from eventic_core.jobs.plan import FAILURES, LETTERS, UNFINISHED
+from eventic_core.jobs.running import plan_of, run_work, table
+from eventic_core.jobs.versions import JobRunVersions, job_run_id_of, skips
+from eventic_core.records.scope import current_scope
 from eventic_core.records.stamp import current_origin
 from eventic_core.runtime.process import process
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from eventic_core.jobs.dag_run import DagRun
+    from eventic_core.records.port import Append
     from eventic_core.store.dag_runs import Held
 
 
@@ -38,6 +41,43 @@ def _change(run: DagRun, before: str, after: str, what: str) -> Held:
         raise InvalidStateError("DagRun", run.id, "nothing executes it" if held is None else held.state, what)
     runs.note(run.id, held, after, tx)
     return held
+
+
+def rerun(run: DagRun, job: str | None) -> list[str]:
+    """Begin a new attempt of a run with some of its jobs; gives their names."""
+    runs, tx, plan = table(), transaction_of_scope(), plan_of(run.id)
+    held = runs.hold(run.id, tx)
+    if held.state != "ended":
+        raise InvalidStateError("DagRun", run.id, held.state, "rerun")
+    failed = [name for name, letter in zip(plan.names, held.letters, strict=True) if letter in FAILURES]
+    starts = failed if job is None else [job]
+    if not starts:
+        message = f"Run {run.id} of {run.dag!r}: no job has failed, so there is nothing to run again. Name a job."
+        raise Invalid(message)
+    places = sorted(plan.place[name] for name in {*starts, *plan.dag.descendants(*starts)})
+    again = f"{run.id}:{run.attempt + 1}"
+    origin = current_origin()._replace(workflow_id=again)
+    dag = find(run.dag)
+    heads = runs.heads([job_run_id_of(run.id, plan.names[place]) for place in places], tx)
+    moves: list[Append] = []
+    for place in places:
+        name = plan.names[place]
+        most = dag.jobs[name].max_attempts
+        head = heads.get(job_run_id_of(run.id, name))
+        versions = JobRunVersions.at(run.id, place, name, head, max_attempts=most, origin=origin)
+        versions.rerun(most)
+        moves += versions.versions
+    process().store.append(moves, tx, told=False)
+    found = plan.again(held.letters, places, held.refused)
+    heads = runs.heads([job_run_id_of(run.id, plan.names[one.place]) for one in found.skipped], tx)
+    if skipped := skips(dag, plan, run.id, found.skipped, heads=heads, origin=origin):
+        process().store.append(skipped, tx, told=False)
+    is_over = frozenset(UNFINISHED).isdisjoint(held.letters)
+    runs.note(run.id, held, "done" if is_over else "running", tx, workflow_id=again)
+    scope = current_scope()
+    assert scope is not None
+    scope.enqueue(run_work(run.id, again, dag, origin))
+    return [plan.names[place] for place in places]
 
 
 def cancel(run_id: UUID, reason: str) -> None:

@@ -6,11 +6,12 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from eventic_core.automation.entity import DomainEntity, StatusTracking, move, now
-from eventic_core.automation.status import EXECUTION_STATES, ExecutionStatus
+from eventic_core.automation.status import ExecutionStatus
 from eventic_core.errors import ResultTimeout, RunNotFound
 from eventic_core.graph import to_mermaid, to_svg
 from eventic_core.jobs.job_run import JobRun
 from eventic_core.jobs.plan import LETTERS, STATES
+from eventic_core.jobs.status import JOB_STATES
 from eventic_core.jobs.versions import job_run_id_of
 from eventic_core.records import evented, plain
 from eventic_core.records.blocking import in_thread, refuse_in_loop
@@ -28,7 +29,7 @@ _RETRIES = 5
 _FIRST_POLL_SECONDS, _LONGEST_POLL_SECONDS = 0.005, 0.25
 
 
-class DagRun(StatusTracking, DomainEntity, states=EXECUTION_STATES):
+class DagRun(StatusTracking, DomainEntity, states=JOB_STATES):
     """A run of a DAG; its id is that of the workflow of its first attempt."""
 
     dag: str
@@ -88,6 +89,28 @@ class DagRun(StatusTracking, DomainEntity, states=EXECUTION_STATES):
 
         cancel(self.id, reason)  # first, for it holds the row that the run's workflow holds when it ends the run
         move(self, S.CANCELLED, finished_at=now(), cancellation_reason=reason, paused=False)
+
+    @evented(retry=_RETRIES)
+    def rerun(self, job: str | None = None) -> list[str]:
+        """Do a job of an ended run again, and all that comes after it: a new attempt of the run, with its history kept.
+
+        Args:
+            job: The job. Without one, all that failed or were cancelled are done again, with what comes after them.
+
+        Returns:
+            The names of the jobs that are to be done again, in the order of the plan.
+
+        Raises:
+            InvalidStateError: The run goes on, or nothing executes it.
+            UnknownJob: It has no such job.
+            Invalid: Nothing has failed.
+        """
+        from eventic_core.jobs import control
+
+        names = control.rerun(self, job)
+        attempt = self.attempt + 1
+        move(self, S.RETRYING, attempt=attempt, finished_at=None, error_summary=None, cancellation_reason=None)
+        return names
 
     # -- questions
 

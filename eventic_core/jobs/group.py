@@ -33,7 +33,7 @@ from eventic_core.graph import NodeState
 from eventic_core.jobs.declared import JobContext, find
 from eventic_core.jobs.plan import LETTERS, UNFINISHED
 from eventic_core.jobs.running import group_of, groups_of, plan_of
-from eventic_core.jobs.versions import JobRunVersions, job_run_id_of
+from eventic_core.jobs.versions import JobRunVersions, job_run_id_of, skips
 from eventic_core.records.port import AlreadyDone, Checkpoint, OwnershipLost, StaleWrite
 from eventic_core.records.stamp import Origin
 from eventic_core.runtime.journal import now_ms, patiently
@@ -383,7 +383,7 @@ class JobGroup:
             appends += done.outcome.appends + done.versions.versions
             work += done.outcome.work
             work += self._later(done)
-        moves, following = self._what_follows(collected, held)
+        moves, following = self._what_follows(collected, held, tx)
         names = [done.job.name for done in collected]
         name = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
         run, owner = self._assignment.run_id, self._assignment.owner
@@ -392,7 +392,9 @@ class JobGroup:
         is_over = frozenset(UNFINISHED).isdisjoint(held.letters)
         self._table.note(self._run_id, held, "done" if is_over else held.state, tx)
 
-    def _what_follows(self, collected: Sequence[_Done], held: Held) -> tuple[list[Append], list[Work]]:
+    def _what_follows(
+        self, collected: Sequence[_Done], held: Held, tx: PostgresTransaction
+    ) -> tuple[list[Append], list[Work]]:
         """Note the ends in the run's letters; gives the versions of jobs that are skipped, and groups of ready ones."""
         ended = {done.versions.place: state for done in collected if (state := done.state) is not None}
         for done in collected:
@@ -400,13 +402,9 @@ class JobGroup:
                 for place in self._refused(done, done.versions.document.get("result_payload")):
                     held.refused.setdefault(place, []).append(done.versions.place)
         found = self._plan.after(held.letters, ended, held.refused)
-        moves: list[Append] = []
-        for skipped in found.skipped:
-            name = self._plan.names[skipped.place]
-            most, origin = self._dag.jobs[name].max_attempts, self._origin
-            versions = JobRunVersions.at(self._run_id, skipped.place, name, None, max_attempts=most, origin=origin)
-            versions.skip(skipped.because, after_failure=skipped.state is NodeState.UPSTREAM_FAILED)
-            moves += versions.versions
+        is_first_attempt = self._origin.workflow_id == str(self._run_id)
+        heads = {} if is_first_attempt else self._table.heads([self._id(one.place) for one in found.skipped], tx)
+        moves = skips(self._dag, self._plan, self._run_id, found.skipped, heads=heads, origin=self._origin)
         busy = held.letters.count(LETTERS[NodeState.READY]) - len(found.ready)
         return moves, groups_of(self._dag, self._plan, self._run_id, found.ready, self._origin, busy=busy)
 

@@ -12,9 +12,9 @@ from uuid import UUID  # noqa: TC003 - Pydantic evaluates the annotations
 from pydantic import Field, field_validator
 
 from eventic_core.automation.entity import DomainEntity, StatusTracking, move, now
-from eventic_core.automation.status import EXECUTION_STATES, ExecutionStatus
+from eventic_core.automation.status import ExecutionStatus
 from eventic_core.errors import InvalidStateError
-from eventic_core.jobs.status import WAY_TO, status_of
+from eventic_core.jobs.status import JOB_STATES, WAY_TO, status_of
 from eventic_core.records import plain
 from eventic_core.records.scope import Scope, edit_scope
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 S = ExecutionStatus
 
 
-class JobRun(StatusTracking, DomainEntity, states=EXECUTION_STATES):
+class JobRun(StatusTracking, DomainEntity, states=JOB_STATES):
     """A job's part in a run of its DAG, or a run of its own.
 
     A status may be given as a word of the earlier library, `started`, `running`, `completed`, `failed` or `pending`.

@@ -28,7 +28,7 @@ LETTERS = {
 }
 STATES = {letter: state for state, letter in LETTERS.items()}
 UNFINISHED = ".qr"
-_FAILURES = "FXU"
+FAILURES = "FXU"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +114,28 @@ class Plan:
             ended: How jobs ended, by place.
             refused: For each place the branches that did not choose it, those that have ended just now included.
         """
-        found = Next()
         for place, state in ended.items():
             letters[place] = LETTERS[state]
-        touched = {after for place in ended for after in self._after[place]}
+        return self._settled(letters, {after for place in ended for after in self._after[place]}, refused)
+
+    def again(self, letters: list[str], places: Iterable[int], refused: dict[int, list[int]]) -> Next:
+        """Take back the ends of jobs, and tell which may run at once and which are skipped.
+
+        Args:
+            letters: The run's, which are changed.
+            places: The jobs, with all that comes after them.
+            refused: Is changed: what branches among them chose is forgotten.
+        """
+        cleared = set(places)
+        for place in cleared:
+            letters[place] = LETTERS[S.WAITING]
+        for place in list(refused):
+            refused[place] = [branch for branch in refused[place] if branch not in cleared]
+        return self._settled(letters, cleared, refused)
+
+    def _settled(self, letters: list[str], touched: set[int], refused: Mapping[int, list[int]]) -> Next:
+        """Decide on jobs that wait, and on those after the ones that are skipped."""
+        found = Next()
         waiting = [(self.dag.level(self.names[place]), place) for place in touched]
         heapq.heapify(waiting)  # by layers, so that each job is looked at once all before it that may end have ended
         while waiting:
@@ -154,7 +172,7 @@ class Plan:
             self._rule(place),
             total=len(before),
             done=len(before) - unfinished,
-            failed=sum(letter in _FAILURES for letter in before),
+            failed=sum(letter in FAILURES for letter in before),
             skipped=before.count(LETTERS[S.SKIPPED]),
             branches_left=sum(letters[other] in UNFINISHED for other in self._branches_before[place]),
             not_chosen=len(refused.get(place, ())),

@@ -5,9 +5,18 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any
 
-from eventic_core.automation.status import ExecutionStatus
+from eventic_core.automation.status import MOVES, NAMED_MOVES, ExecutionStatus
+from eventic_core.records.states import StateMachine
 
 _S = ExecutionStatus
+
+
+_RERUN: dict[tuple[str, str], str] = {
+    **{(status, _S.PENDING): "rerun" for status in (_S.COMPLETED, _S.SKIPPED, _S.CANCELLED)},
+    **{(status, _S.RETRYING): "rerun" for status in (_S.COMPLETED, _S.CANCELLED)},
+}
+JOB_STATES = StateMachine("status", _S.PENDING, MOVES, {**NAMED_MOVES, **_RERUN})
+"""The table of moves of executions, and those that only a rerun makes: of jobs to PENDING, of their run to RETRYING."""
 
 
 class JobStatus(StrEnum):

@@ -10,9 +10,15 @@ from pydantic_core import from_json
 
 from eventic_core.automation.outcomes import ItemExecutionVersions
 from eventic_core.automation.status import ExecutionStatus
+from eventic_core.graph import NodeState
 from eventic_core.jobs.job_run import JobRun
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from eventic_core.jobs.declared import DeclaredDag
+    from eventic_core.jobs.plan import Plan, Skipped
+    from eventic_core.records.port import Append
     from eventic_core.records.stamp import Origin
     from eventic_core.store.dag_runs import JobHead
 
@@ -56,10 +62,37 @@ class JobRunVersions(ItemExecutionVersions):
         self.pend()
         self._move("skip", S.SKIPPED, because=because, after_failure=after_failure)
 
+    def rerun(self, max_attempts: int) -> None:
+        """It is to be done again, with all its attempts anew."""
+        outcome = dict.fromkeys(("result_payload", "error_message", "error_type", "because", "due_at", "steps"))
+        times = {"started_at": None, "finished_at": None}
+        most = self.attempts + max_attempts
+        self._move("rerun", S.PENDING, **outcome, **times, after_failure=False, max_attempts=most)
+
     def cancel(self, reason: str) -> None:
         """It is not wanted any more."""
         self.pend()
         self._move("cancel", S.CANCELLED, error_message=reason, due_at=None)
+
+
+def skips(
+    dag: DeclaredDag,
+    plan: Plan,
+    run_id: UUID,
+    skipped: Sequence[Skipped],
+    *,
+    heads: Mapping[UUID, JobHead],
+    origin: Origin,
+) -> list[Append]:
+    """Make the versions of jobs that are not run; `heads` are those of them that had run before."""
+    appends: list[Append] = []
+    for one in skipped:
+        name = plan.names[one.place]
+        head, most = heads.get(job_run_id_of(run_id, name)), dag.jobs[name].max_attempts
+        versions = JobRunVersions.at(run_id, one.place, name, head, max_attempts=most, origin=origin)
+        versions.skip(one.because, after_failure=one.state is NodeState.UPSTREAM_FAILED)
+        appends += versions.versions
+    return appends
 
 
 def job_run_id_of(run_id: UUID | str, job: str) -> UUID:

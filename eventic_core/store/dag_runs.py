@@ -109,10 +109,13 @@ class DagRunTable:
         state, letters, refused, workflow_id = tx.fetch(_HOLD, (run_id,))[0]
         return Held(state, list(letters), _places(refused), workflow_id)
 
-    def note(self, run_id: UUID, held: Held, state: str, tx: PostgresTransaction) -> None:
-        """Store how far a run is now; its workflow goes on if it is `done` or `ended`."""
+    def note(
+        self, run_id: UUID, held: Held, state: str, tx: PostgresTransaction, *, workflow_id: str | None = None
+    ) -> None:
+        """Store how far a run is now; its workflow goes on if it is `done` or `ended`. A new attempt has a new one."""
         refused = to_json({str(place): branches for place, branches in held.refused.items()}).decode()
-        parameters = {"run": run_id, "letters": "".join(held.letters), "refused": refused, "state": state}
+        letters = "".join(held.letters)
+        parameters = {"run": run_id, "letters": letters, "refused": refused, "state": state, "workflow": workflow_id}
         tx.fetch(_NOTE, parameters)
 
     def park(self, run_id: UUID, workflow_id: str, owner: str) -> bool:

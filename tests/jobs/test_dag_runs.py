@@ -362,6 +362,112 @@ def test_a_paused_run_may_be_cancelled() -> None:
     assert not run.paused
 
 
+BROKEN = {"source", "sink"}
+
+
+@job
+def source() -> int:
+    CALLS["source"] += 1
+    if "source" in BROKEN:
+        raise ValueError("the source is broken")
+    Crate(name=f"source {CALLS['source']}")
+    return CALLS["source"]
+
+
+@job
+def aside() -> int:
+    CALLS["aside"] += 1
+    return 1
+
+
+@job
+def sink(source: int, aside: int) -> int:
+    CALLS["sink"] += 1
+    if "sink" in BROKEN:
+        raise ValueError("the sink is broken")
+    return source + aside
+
+
+REPAIRED = dag("runs: repaired", source, aside, sink)
+
+
+def test_what_failed_is_run_again_with_what_comes_after_it_and_keeps_its_history() -> None:
+    BROKEN.update({"source", "sink"})
+    run = ended(REPAIRED.start())
+    assert run.states() == {"source": N.FAILED, "aside": N.COMPLETED, "sink": N.UPSTREAM_FAILED}
+    BROKEN.discard("source")
+    assert run.rerun() == ["source", "sink"]
+    assert (run.status, run.attempt) == (S.RETRYING, 2)
+    ended(run)
+    assert run.states() == {"source": N.COMPLETED, "aside": N.COMPLETED, "sink": N.FAILED}
+    BROKEN.clear()
+    assert run.rerun("sink") == ["sink"]
+    ended(run)
+    assert (run.status, run.attempt, run.error_summary) == (S.COMPLETED, 3, None)
+    assert Counter({"source": 2, "aside": 1, "sink": 2}) == CALLS
+    assert run.result("sink") == 3
+    job_run = run.job_run("sink")
+    assert job_run is not None
+    moves = [str(version.status) for version in reversed(job_run.history())]
+    begun = ["PENDING", "PROCESSING"]
+    assert moves == ["PENDING", "SKIPPED", *begun, "FAILED", *begun, "COMPLETED"]
+    assert {str(version.stamp.workflow_id) for version in job_run.history()} == {
+        str(run.id),
+        f"{run.id}:2",
+        f"{run.id}:3",
+    }
+
+
+def test_a_job_that_completed_is_run_again_by_name() -> None:
+    BROKEN.clear()
+    run = ended(REPAIRED.start())
+    with pytest.raises(Invalid, match="no job has failed"):
+        run.rerun()
+    with pytest.raises(UnknownJob, match="'sauce'"):
+        run.rerun("sauce")
+    assert run.rerun("source") == ["source", "sink"]
+    ended(run)
+    assert (run.status, run.result("source"), CALLS["aside"]) == (S.COMPLETED, 2, 1)
+
+
+def test_a_run_that_goes_on_is_not_run_again_and_a_cancelled_one_may_be() -> None:
+    GATE.clear()
+    run = SLOW.start()
+    until(lambda: CALLS["begun"])
+    run.refresh()
+    with pytest.raises(InvalidStateError, match="running"):
+        run.rerun()
+    run.cancel("not now")
+    GATE.set()
+    assert run.rerun() == ["begun", "later_on"]
+    assert (ended(run).status, run.result("later_on")) == (S.COMPLETED, 1)
+
+
+def test_a_branch_chooses_anew_when_it_is_run_again() -> None:
+    run = ended(TURNING.start())
+    assert run.states() == {"turning": N.COMPLETED, "one_way": N.COMPLETED, "other_way": N.SKIPPED}
+    run.rerun("turning")
+    ended(run)
+    assert run.states() == {"turning": N.COMPLETED, "one_way": N.SKIPPED, "other_way": N.COMPLETED}
+
+
+@job(branch=True)
+def turning() -> str:
+    CALLS["turning"] += 1
+    return "one_way" if CALLS["turning"] == 1 else "other_way"
+
+
+@job(depends_on=[turning])
+def one_way() -> None: ...
+
+
+@job(depends_on=[turning])
+def other_way() -> None: ...
+
+
+TURNING = dag("runs: turning", turning, one_way, other_way)
+
+
 @job
 def head() -> int:
     return 0

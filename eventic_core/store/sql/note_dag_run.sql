@@ -2,7 +2,8 @@
 -- Locks:   the run's row, held already; that of its workflow. Index: dag_runs_pkey, workflow_status_pkey.
 with noted as (
     update eventic.dag_runs
-    set letters = %(letters)s, refused = %(refused)s::jsonb, state = %(state)s, changed_at = clock_timestamp()
+    set letters = %(letters)s, refused = %(refused)s::jsonb, state = %(state)s, changed_at = clock_timestamp(),
+        workflow_id = coalesce(%(workflow)s::text, workflow_id)
     where run_id = %(run)s
     returning workflow_id
 ), woken as (
