@@ -65,7 +65,7 @@ _ENDS = {
 
 
 class _Over(Exception):
-    """The run has ended meanwhile: what its jobs came to is not wanted any more."""
+    """The run, or this attempt of it, has ended meanwhile: what its jobs came to is not wanted any more."""
 
 
 class _Done:
@@ -114,7 +114,7 @@ class JobGroup:
             OwnershipLost: Somebody else took it over.
         """
         row = self._table.read(self._run_id)
-        if row is None or row.state not in ("running", "paused"):
+        if row is None or row.state not in ("running", "paused") or row.workflow_id != self._origin.workflow_id:
             self._complete()
             return
         if row.state == "paused" and self._park():
@@ -371,7 +371,7 @@ class JobGroup:
             _Over: The run has ended.
         """
         held = self._table.hold(self._run_id, tx)
-        if held.state not in ("running", "paused"):
+        if held.state not in ("running", "paused") or held.workflow_id != self._origin.workflow_id:
             raise _Over
         self._is_paused = held.state == "paused"
         appends: list[Append] = []

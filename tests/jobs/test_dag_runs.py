@@ -438,9 +438,12 @@ def test_a_run_that_goes_on_is_not_run_again_and_a_cancelled_one_may_be() -> Non
     with pytest.raises(InvalidStateError, match="running"):
         run.rerun()
     run.cancel("not now")
-    GATE.set()
     assert run.rerun() == ["begun", "later_on"]
+    until(lambda: CALLS["begun"] == 2)
+    GATE.set()
     assert (ended(run).status, run.result("later_on")) == (S.COMPLETED, 1)
+    written = [str(crate.stamp.workflow_id) for crate in Crate.where(name="too late").all()]
+    assert [found for found in written if found.startswith(str(run.id))] == [f"{run.id}:2"]
 
 
 def test_a_branch_chooses_anew_when_it_is_run_again() -> None:
