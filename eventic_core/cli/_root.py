@@ -28,6 +28,7 @@ class _Entry(NamedTuple):
 
 COMMANDS: Final = {
     "batch": _Entry("eventic_core.cli.batch", "batch", "Load batches of items for automations."),
+    "dag": _Entry("eventic_core.cli.dag", "dag", "Start, watch and steer runs of DAGs of jobs."),
     "dead-letter": _Entry(
         "eventic_core.cli.dead_letter", "dead_letter", "See, retry and discard versions that handlers gave up on."
     ),

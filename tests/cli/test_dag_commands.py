@@ -1,0 +1,121 @@
+"""`eventic dag`: what its commands print and do, and how they end. A worker of the module's own does the jobs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import pytest
+from click.testing import CliRunner, Result
+from conftest import execute, with_database
+
+from eventic_core.cli import main
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+HERE = Path(__file__).parent
+APP = ("--app", "cli_plant")
+pytestmark = pytest.mark.usefixtures("bare_environment")
+
+
+@pytest.fixture(scope="module")
+def url(server_url: str, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A database with a worker of `cli_plant`."""
+    name = f"dags_{uuid4().hex[:12]}"
+    execute(server_url, f"create database {name} template {template}")
+    found = with_database(server_url, name)
+    command = [sys.executable, "-m", "eventic_core", "worker", "cli_plant", "--database-url", found]
+    log = tmp_path_factory.mktemp("worker") / "stderr"
+    bare = {key: value for key, value in os.environ.items() if not key.startswith("EVENTIC_")}
+    with log.open("w") as errors:
+        worker = subprocess.Popen([*command, "--drain-seconds", "5"], cwd=HERE, env=bare, stderr=errors)
+    try:
+        yield found
+    finally:
+        worker.terminate()
+        worker.wait(timeout=60)
+        execute(server_url, f"drop database {name} with (force)")
+    assert "Traceback" not in log.read_text()
+
+
+@pytest.fixture
+def eventic_dag(url: str) -> Callable[..., Result]:
+    """Calls `eventic dag` on that database."""
+
+    def call(*arguments: object) -> Result:
+        words = ["dag", *map(str, arguments), "--database-url", url]
+        return CliRunner().invoke(main, words, prog_name="eventic")
+
+    return call
+
+
+def test_a_run_is_started_and_watched_to_its_end(eventic_dag: Callable[..., Result], tmp_path: Path) -> None:
+    result = eventic_dag("run", "cli-plant", "count=4", f"flag={tmp_path / 'dry'}", "--watch", *APP)
+    assert result.exit_code == 0, result.output
+    run_id, *jobs, last = result.output.splitlines()
+    assert jobs == ["seed  COMPLETED", "grow  COMPLETED", "reap  COMPLETED"]
+    assert last == f"{run_id}  COMPLETED"
+    assert eventic_dag("watch", run_id).output.splitlines() == [*jobs, last]
+
+
+def test_a_failed_run_says_why_and_is_run_again(eventic_dag: Callable[..., Result], tmp_path: Path) -> None:
+    dry = tmp_path / "dry"
+    dry.touch()
+    result = eventic_dag("run", "cli-plant", "count=4", "place=there", f"flag={dry}", "--watch", *APP)
+    assert result.exit_code == 1
+    run_id, *_jobs, last = result.output.splitlines()
+    assert last == f"{run_id}  FAILED  1 of 3 jobs failed: grow."
+    shown = [json.loads(line) for line in eventic_dag("show", run_id, "--json").output.splitlines()]
+    assert [(row["job"], row["state"], row["attempts"], row["why"]) for row in shown] == [
+        ("seed", "COMPLETED", 1, ""),
+        ("grow", "FAILED", 1, "too dry"),
+        ("reap", "UPSTREAM_FAILED", 0, "skipped: grow failed"),
+    ]
+    assert eventic_dag("show", run_id).output.splitlines()[0].split() == ["JOB", "STATE", "ATTEMPTS", "SECONDS", "WHY"]
+    dry.unlink()
+    again = eventic_dag("rerun", run_id, "--watch", *APP)
+    assert again.exit_code == 0, again.output
+    assert again.output.splitlines()[:2] == ["grow", "reap"]
+    assert again.output.splitlines()[-1] == f"{run_id}  COMPLETED"
+
+
+def test_a_dag_and_a_run_are_drawn(eventic_dag: Callable[..., Result], tmp_path: Path) -> None:
+    assert eventic_dag("draw", "cli-plant", *APP).output.startswith("flowchart")
+    run_id = eventic_dag("run", "cli-plant", "count=1", f"flag={tmp_path / 'dry'}", *APP).output.strip()
+    assert eventic_dag("draw", run_id, "--format", "svg").output.startswith("<svg")
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (("run", "nonsense", *APP), "No DAG 'nonsense' is declared"),
+        (("run", "cli-plant", "count", *APP), "write NAME=VALUE"),
+        (("run", "cli-plant", "count=many", "flag=x", *APP), "argument 'count' does not fit int"),
+        (("run", "cli-plant", "count=1", *APP), "parameter 'flag' of job 'grow' has no value"),
+        (("show", "nonsense"), "There is no run 'nonsense'"),
+        (("pause", str(uuid4())), "There is no run"),
+    ],
+)
+def test_bad_input_is_refused_in_a_line(
+    eventic_dag: Callable[..., Result], words: tuple[str, ...], problem: str
+) -> None:
+    result = eventic_dag(*words)
+    assert result.exit_code != 0
+    assert problem in result.output
+
+
+def test_an_ended_run_is_neither_paused_resumed_nor_cancelled(
+    eventic_dag: Callable[..., Result], tmp_path: Path
+) -> None:
+    result = eventic_dag("run", "cli-plant", "count=1", f"flag={tmp_path / 'dry'}", "--watch", *APP)
+    run_id = result.output.splitlines()[0]
+    for act in ("pause", "resume", "cancel"):
+        refused = eventic_dag(act, run_id)
+        assert refused.exit_code != 0
+        assert "DagRun" in refused.output
