@@ -132,7 +132,8 @@ class JobGroup:
         finally:
             if watch is not None:
                 watch.cancel()
-        if is_done:
+                watch.join()  # it may be giving away right now; what it could not is still this group's
+        if is_done and self._do_all():
             self._complete()
 
     def _do_all(self) -> bool:
@@ -154,6 +155,7 @@ class JobGroup:
                 self._do(place)
             self._flush()
         except _Over:
+            self._left.clear()
             _log.info("run %s has ended without %s", self._run_id, self._assignment.run_id, extra={"action": "dropped"})
         return True
 
@@ -287,6 +289,7 @@ class JobGroup:
         """Collect an attempt; tells whether the job has ended, or goes on in another group."""
         versions = done.versions
         if outcome.is_stored:
+            self._next_step += 1
             versions.stored()
         else:
             try:

@@ -495,6 +495,41 @@ def test_jobs_that_last_do_not_hold_up_those_that_share_their_group() -> None:
     assert len(ORDER) == 12
 
 
+def _looking(number: int) -> Any:
+    @job(name=f"looks {number}", depends_on=[head])
+    def looks() -> int:
+        Crate(name=f"looked {number}")
+        return Crate.where(name=f"looked {number}").count()  # needs a transaction of its own
+
+    return looks
+
+
+def test_jobs_that_share_a_group_may_each_need_a_transaction_of_their_own() -> None:
+    run = ended(dag("runs: looking", head, *[_looking(number) for number in range(12)]).start())
+    assert run.status == S.COMPLETED
+    assert crates(run) == sorted(f"looked {number}" for number in range(12))
+
+
+@job(timeout_seconds=0.1)
+def stuck() -> None:
+    GATE.wait(60)
+    Crate(name="stuck")
+
+
+@job(timeout_seconds=0.1)
+async def stuck_async() -> None:
+    await asyncio.sleep(60)
+
+
+def test_a_job_that_takes_too_long_has_failed_and_its_writes_are_lost() -> None:
+    GATE.clear()
+    run = ended(dag("runs: stuck", stuck, stuck_async).start())
+    GATE.set()
+    assert set(run.states().values()) == {N.FAILED}
+    assert {job_run.error_type for job_run in run.job_runs()} == {"TimeoutError"}
+    assert crates(run) == []
+
+
 def test_jobs_with_a_lower_priority_begin_first() -> None:
     def named(number: int) -> Any:
         @job(name=f"p{number}", depends_on=[head], priority=number)
