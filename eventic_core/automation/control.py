@@ -18,6 +18,7 @@ from eventic_core.records.scope import current_scope
 from eventic_core.records.stamp import Origin, current_origin
 from eventic_core.runtime.process import process
 from eventic_core.store.executions import ExecutionTable, Move, Part
+from eventic_core.store.waits import WaitTable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,6 +62,7 @@ def cancel(run: Run, reason: str) -> None:
             part.cancel()
     if table.counters(run.id, tx):
         table.drop_groups(attempt, tx)
+    WaitTable(process().store).ended(run.id, tx)
 
 
 def pend(

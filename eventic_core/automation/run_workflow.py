@@ -23,6 +23,7 @@ from eventic_core.records.stamp import Origin, acting
 from eventic_core.runtime.finishing import Finish, run_in_transaction
 from eventic_core.store.executions import WHOLE_RUN, ExecutionTable
 from eventic_core.store.handlers import call_payload
+from eventic_core.store.waits import WaitTable
 from eventic_core.store.work import Outcome
 
 if TYPE_CHECKING:
@@ -229,6 +230,7 @@ class RunWorkflow:
             run.complete()
         else:
             run.fail(summary(whole, failures))
+        WaitTable(self._store).ended(self._run_id, tx)
 
     # -- how
 

@@ -14,6 +14,7 @@ from eventic_core.jobs.versions import JobRunVersions, job_run_id_of, skips
 from eventic_core.records.scope import current_scope
 from eventic_core.records.stamp import current_origin
 from eventic_core.runtime.process import process
+from eventic_core.store.waits import WaitTable
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -102,3 +103,4 @@ def cancel(run_id: UUID, reason: str) -> None:
         process().store.append(moves, tx, told=False)
     runs.drop_groups(held.workflow_id, tx)
     runs.note(run_id, held, "ended", tx)
+    WaitTable(process().store).ended(run_id, tx)

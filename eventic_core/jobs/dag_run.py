@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from datetime import datetime  # noqa: TC003 - Pydantic evaluates the annotations
 from typing import TYPE_CHECKING, Any
+from uuid import UUID  # noqa: TC003 - Pydantic evaluates the annotations
 
 from eventic_core.automation.entity import DomainEntity, StatusTracking, move, now
 from eventic_core.automation.status import ExecutionStatus
@@ -29,12 +31,20 @@ _RETRIES = 5
 _FIRST_POLL_SECONDS, _LONGEST_POLL_SECONDS = 0.005, 0.25
 
 
-class DagRun(StatusTracking, DomainEntity, states=JOB_STATES):
+class DagRun(StatusTracking, DomainEntity, states=JOB_STATES, unique=[("schedule_id", "due_at")]):
     """A run of a DAG; its id is that of the workflow of its first attempt."""
 
     dag: str
     parameters: dict[str, Any] = {}  # noqa: RUF012 - Pydantic copies it
     correlation_id: str | None = None
+    client_id: str | None = None
+    """The tenant; `None` is none."""
+    schedule_id: UUID | None = None
+    """The schedule that started it."""
+    due_at: datetime | None = None
+    """The time of the schedule that it was started for."""
+    forked_from: UUID | None = None
+    """The run whose results it began with."""
     attempt: int = 1
     paused: bool = False
     error_summary: str | None = None

@@ -24,6 +24,7 @@ from eventic_core.records.stamp import Origin, acting
 from eventic_core.runtime.finishing import Finish, run_in_transaction
 from eventic_core.store.dag_runs import DagRunTable
 from eventic_core.store.executions import ExecutionTable
+from eventic_core.store.waits import WaitTable
 from eventic_core.store.work import Outcome
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ class DagWorkflow:
         else:
             failed = [name for name, state in states.items() if state is NodeState.FAILED]
             run.fail(_summary(failed, len(states)))
+        WaitTable(self._store).ended(self._run_id, tx)
         _log.info("run %s has ended", self._run_id, extra={"action": "run_ended", "run": str(self._run_id)})
 
     def _acting(self) -> Any:

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from eventic_core.jobs.declared import DeclaredDag
 
 
-def start(dag: DeclaredDag, parameters: Mapping[str, Any], *, correlation_id: str | None) -> DagRun:
-    """Start a run; see `DeclaredDag.start`."""
+def start(dag: DeclaredDag, parameters: Mapping[str, Any], *, correlation_id: str | None, **more: Any) -> DagRun:
+    """Start a run; see `DeclaredDag.start`. `more` are other fields of the `DagRun`."""
     refuse_in_loop("start()", "start_async()")
     given = _checked(dag, parameters)
     ensure_queues(dag)
     who = acting(correlation_id=correlation_id) if correlation_id else acting()
     with who, edit_scope(default_reason="start", call="start()", instead="start_async()") as scope:
-        run = DagRun(dag=dag.name, parameters=given, correlation_id=correlation_id)
+        run = DagRun(dag=dag.name, parameters=given, correlation_id=correlation_id, **more)
         letters, _ready = dag.plan.start()
         tx, plan = transaction_of_scope(), dag.plan.document()
         table().open(run.id, dag.name, tx, letters=letters, plan=plan, parameters=given)

@@ -220,3 +220,11 @@ dag_runs = sa.Table(
     sa.Column("changed_at", sa.TIMESTAMP(timezone=True), nullable=False, server_default=sa.text("clock_timestamp()")),
     comment="how far each run of a DAG is; moves with its jobs, in their transactions",
 )
+
+waits = sa.Table(
+    "waits",
+    metadata,
+    sa.Column("run_id", sa.Uuid, primary_key=True),
+    sa.Column("work_id", sa.Text, primary_key=True),
+    comment="work that goes on when a run has ended",
+)

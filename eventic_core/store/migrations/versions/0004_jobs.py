@@ -1,4 +1,4 @@
-"""Runs of job DAGs: how far each is.
+"""Runs of job DAGs: how far each is; and work that waits for runs to end.
 
 A migration is frozen once released: it repeats the tables instead of importing them, because they will move on.
 """
@@ -18,7 +18,7 @@ SCHEMA = "eventic"
 
 
 def upgrade() -> None:
-    """Add the table."""
+    """Add the tables."""
     moment = sa.TIMESTAMP(timezone=True)
     op.create_table(
         "dag_runs",
@@ -36,8 +36,16 @@ def upgrade() -> None:
         comment="how far each run of a DAG is; moves with its jobs, in their transactions",
     )
     op.execute(f"alter table {SCHEMA}.dag_runs set (fillfactor = 20)")
+    op.create_table(
+        "waits",
+        sa.Column("run_id", sa.Uuid(), primary_key=True),
+        sa.Column("work_id", sa.Text(), primary_key=True),
+        schema=SCHEMA,
+        comment="work that goes on when a run has ended",
+    )
 
 
 def downgrade() -> None:
-    """Drop it, with its data."""
+    """Drop them, with their data."""
+    op.drop_table("waits", schema=SCHEMA)
     op.drop_table("dag_runs", schema=SCHEMA)
