@@ -36,6 +36,7 @@
     │  ├─ ScopeError             scope            403    1   a scope used by another task, or closed
     │  ├─ WriteInStep            write_in_step    403    1   a record written in a step, which may run twice
     │  └─ BlockingInLoop         blocking_in_loop 403    1   a blocking call in an event loop
+    ├─ ChildRunFailed            child_run_failed 500    1   the run that a job started and waited for failed
     ├─ RemoteError               remote           500    1   an error of a class this process does not know
     ├─ ResultTimeout             result_timeout   504    1   a result did not come in time; also a TimeoutError
     ├─ StoreUnavailable          unavailable      503    3   Postgres does not answer
@@ -300,6 +301,12 @@ class InvalidBranch(Invalid):
     code = "invalid_branch"
 
 
+class EndlessMap(Invalid):
+    """What a job is mapped over has more elements than its limit; nothing of it was stored."""
+
+    code = "endless_map"
+
+
 class UnknownRule(Invalid):
     """No trigger rule has the name; the message lists them."""
 
@@ -359,6 +366,24 @@ class BlockingInLoop(NotAllowed):
     """A blocking call in a running event loop; the message names the async one."""
 
     code = "blocking_in_loop"
+
+
+class ChildRunFailed(EventicError):
+    """The run that a job started and waited for has failed.
+
+    Attributes:
+        run_id: The run's id.
+    """
+
+    code = "child_run_failed"
+
+    def __init__(self, run_id: object, why: str) -> None:
+        self.run_id = run_id
+        self.why = why
+        super().__init__(f"Run {run_id}, which the job started, failed: {why}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.run_id, self.why)
 
 
 class RemoteError(EventicError):

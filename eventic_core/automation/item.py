@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from pydantic_core import to_jsonable_python
 
-from eventic_core.automation.steering import Cancel, Skip, Snooze
+from eventic_core.automation.steering import Steering
 from eventic_core.errors import Conflict, NotSerialisable, StoreUnavailable, VersionConflict
 from eventic_core.records import state
 from eventic_core.records.ids import ids_from
@@ -41,7 +41,7 @@ class Outcome:
     """What came of an attempt.
 
     Attributes:
-        result: What the function returned, as JSON data, or a `Snooze`, `Cancel` or `Skip`.
+        result: What the function returned, as JSON data, or a `Steering`.
         error: What it raised; `None` if it did not.
         appends: The versions it wrote, to be stored with its status.
         work: The work it enqueued, likewise.
@@ -243,7 +243,7 @@ class Attempts:
 
 
 def _as_json(result: Any, name: str) -> Any:
-    if isinstance(result, Snooze | Cancel | Skip):
+    if isinstance(result, Steering):
         return result
     try:
         return to_jsonable_python(result, inf_nan_mode="constants")

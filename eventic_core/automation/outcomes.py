@@ -106,7 +106,11 @@ class ItemExecutionVersions:
         """An attempt begins; the first one of a new execution after its pending version."""
         self.pend()
         values = {"attempt_count": self.attempts + 1, "started_at": datetime.now(UTC), "finished_at": None}
-        self._move("start", S.PROCESSING, **values, due_at=None, **self._steps([]))
+        self._move("start", S.PROCESSING, **values, due_at=None, **self._steps([]), **self._anew())
+
+    def _anew(self) -> dict[str, Any]:
+        """Give the other values with which an attempt begins."""
+        return {}
 
     def pend(self) -> None:
         """Make the pending version of an execution that is new."""

@@ -35,8 +35,14 @@ class ItemContext(NamedTuple):
     idempotency_key: str
 
 
+class Steering:
+    """What a function may return that is no result, but says what is to happen."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True)
-class Snooze:
+class Snooze(Steering):
     """Return it to have the item done again in so many seconds; it costs no attempt, and what was written is kept."""
 
     seconds: float
@@ -48,14 +54,14 @@ class Snooze:
 
 
 @dataclass(frozen=True, slots=True)
-class Cancel:
+class Cancel(Steering):
     """Return it to end the item as cancelled; the rest of the run goes on, and what was written is kept."""
 
     reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Skip:
+class Skip(Steering):
     """Return it to end the item as skipped: there was nothing to do; what was written is kept."""
 
     reason: str | None = None

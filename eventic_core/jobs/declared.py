@@ -18,6 +18,7 @@ from eventic_core.graph import TriggerRule, to_mermaid, to_svg
 from eventic_core.jobs.entities import DEFAULT_PRIORITY
 from eventic_core.jobs.fitting import fits, type_name
 from eventic_core.jobs.plan import Plan
+from eventic_core.jobs.references import answer, reading
 from eventic_core.records.blocking import in_thread
 from eventic_core.runtime import Retry
 from eventic_core.settings import slug
@@ -109,20 +110,26 @@ class DeclaredJob(Retried, Generic[P, R]):
         """The function with its arguments and a context, if it takes one."""
         takes_context = "context" in inspect.signature(self.function).parameters
         function: Any = self.function
+
+        def given(arguments: dict[str, Any], context: Any) -> Any:
+            return function(**arguments, **({"context": context} if takes_context else {}))
+
         if not self.is_async:
-            return lambda arguments, context: function(**arguments, **({"context": context} if takes_context else {}))
+            return lambda arguments, context: answer(given(arguments, context))
 
         async def call(arguments: dict[str, Any], context: Any) -> Any:
             import asyncio
 
             async with asyncio.timeout(self.timeout_seconds):
-                return await function(**arguments, **({"context": context} if takes_context else {}))
+                return await in_thread(answer, await given(arguments, context))
 
         return call
 
     def result_of(self, value: Any) -> Any:
         """Make of a stored result what the function gave, as far as its annotation tells."""
-        return value if self.result_type in (_ANY, Any, None) else TypeAdapter(self.result_type).validate_python(value)
+        if self.result_type in (_ANY, Any, None):
+            return value
+        return TypeAdapter(reading(self.result_type)).validate_python(value)
 
     def item_of(self, payload: Mapping[str, Any]) -> dict[str, Any]:
         """Make the arguments of JSON data.
@@ -144,7 +151,7 @@ class DeclaredJob(Retried, Generic[P, R]):
 
     @functools.cached_property
     def _adapters(self) -> dict[str, TypeAdapter[Any]]:
-        return {name: TypeAdapter(kind) for name, kind in self.parameters.items() if kind not in (_ANY, Any)}
+        return {name: TypeAdapter(reading(kind)) for name, kind in self.parameters.items() if kind not in (_ANY, Any)}
 
 
 @overload

@@ -12,6 +12,7 @@ import logging
 import threading
 import time
 from collections import deque
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -19,7 +20,7 @@ from pydantic_core import from_json
 
 from eventic_core.automation.item import Attempts, Outcome
 from eventic_core.automation.status import ExecutionStatus
-from eventic_core.automation.steering import Cancel, Skip, Snooze
+from eventic_core.automation.steering import Steering
 from eventic_core.errors import (
     Conflict,
     Invalid,
@@ -30,6 +31,7 @@ from eventic_core.errors import (
     VersionConflict,
 )
 from eventic_core.graph import NodeState
+from eventic_core.jobs.awaited import outcome_of
 from eventic_core.jobs.declared import JobContext, find
 from eventic_core.jobs.plan import LETTERS, UNFINISHED
 from eventic_core.jobs.running import group_of, groups_of, plan_of
@@ -38,6 +40,7 @@ from eventic_core.records.port import AlreadyDone, Checkpoint, OwnershipLost, St
 from eventic_core.records.stamp import Origin
 from eventic_core.runtime.journal import now_ms, patiently
 from eventic_core.store.dag_runs import DagRunTable
+from eventic_core.store.waits import WaitTable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,6 +58,8 @@ _ALONE_SECONDS = 0.25
 _CONFLICTS = 20
 _LEAST_DEATHS = 2
 """Times a worker dies over a job before that is the job's fault, however few attempts it has."""
+_READY, _RUNNING = LETTERS[NodeState.READY], LETTERS[NodeState.RUNNING]
+_BEGUN = _READY + _RUNNING
 S = ExecutionStatus
 _ENDS = {
     S.COMPLETED: NodeState.COMPLETED,
@@ -90,6 +95,7 @@ class JobGroup:
         self._assignment = assignment
         self._store = assignment.store
         self._table = DagRunTable(assignment.store)
+        self._waits = WaitTable(assignment.store)
         self._run_id = UUID(values["run"])
         self._places: list[int] = values["jobs"]
         self._dag = find(values["dag"])
@@ -98,6 +104,7 @@ class JobGroup:
             actor=values["actor"], correlation_id=values["correlation_id"], workflow_id=values["workflow"]
         )
         self._is_careful = len(self._places) == 1 or assignment.deaths > 0
+        self._wanted = _BEGUN if values.get("ends") else _READY
         self._done: list[_Done] = []
         self._began, self._began_ms = time.monotonic(), now_ms()
         _created, last = patiently(lambda: self._store.work.last_step(assignment.run_id))
@@ -120,8 +127,10 @@ class JobGroup:
         if row.state == "paused" and self._park():
             return
         self._parameters = row.parameters
-        left = [place for place in self._places if row.letters[place] == LETTERS[NodeState.READY]]
+        left = [place for place in self._places if row.letters[place] in self._wanted]
         self._heads = self._table.heads(list({*map(self._id, left), *self._sources(left)}))
+        if self._waits_for_child(left):
+            return
         self._left.extend(left)
         watch = threading.Timer(_ALONE_SECONDS, self._give_away) if len(left) > 1 else None
         if watch is not None:
@@ -196,20 +205,55 @@ class JobGroup:
             if not self._table.complete_group(self._assignment.run_id, self._assignment.owner, tx):
                 raise OwnershipLost(self._assignment.run_id)
 
+    # -- runs that jobs started
+
+    def _waits_for_child(self, places: Sequence[int]) -> bool:
+        """Give the group back if the run goes on that its job started and waits for; tells whether it did."""
+        group_id = self._assignment.run_id
+        while (child := self._child_of(places)) is not None and outcome_of(child, self._heads.get(child)) is None:
+            if self._waits.park(group_id, self._assignment.owner, [child]):
+                return True
+            # It has just ended; or it had, and goes on again.
+            with self._store.transaction() as tx:
+                self._waits.add(group_id, [child], tx)
+        return False
+
+    def _child_of(self, places: Sequence[int]) -> UUID | None:
+        if self._wanted != _BEGUN or not places:
+            return None
+        child = self._opened(places[0]).versions.child_run_id
+        if child is not None:
+            self._heads |= self._table.heads([child])
+        return child
+
+    def _came_of_child(self, done: _Done) -> Outcome | None:
+        """Tell what a job comes to from the run it started; `None` if it waits for none."""
+        child = done.versions.child_run_id
+        if child is None:
+            return None
+        outcome = outcome_of(child, self._heads.get(child))
+        assert outcome is not None
+        outcome.began_at = datetime.fromisoformat(done.versions.document["started_at"])
+        return outcome
+
     # -- attempts
 
     def _do(self, place: int) -> None:
-        """Try a job until it has ended, or is to be tried again later."""
+        """Try a job until it has ended, or is to be tried again later, or waits for a run it started."""
         done = self._opened(place)
-        if done.versions.status == S.PROCESSING and not self._survived(done):
+        outcome = self._came_of_child(done)
+        if outcome is None and done.versions.status == S.PROCESSING and not self._survived(done):
             self._done.append(done)
             return
         while True:
-            done.versions.begin()
-            if self._is_careful:
-                self._store_alone([done])
-            if self._end(done, self._attempt(done)):
+            if outcome is None:
+                done.versions.begin()
+                if self._is_careful:
+                    self._store_alone([done])
+                outcome = self._attempt(done)
+            if self._end(done, outcome):
                 return
+            outcome = None
             self._flush()
             due = done.versions.following
             assert due is not None
@@ -281,7 +325,7 @@ class JobGroup:
 
     def _refused(self, done: _Done, result: Any) -> list[int]:
         """List what a branch did not choose; nothing for another job, or one that chose to end otherwise."""
-        if not done.job.is_branch or isinstance(result, Snooze | Cancel | Skip):
+        if not done.job.is_branch or isinstance(result, Steering):
             return []
         return self._plan.refused_by(done.versions.place, result)
 
@@ -336,9 +380,11 @@ class JobGroup:
         """Try a job again by itself whose writes conflicted; one that is refused for another reason fails for it."""
         for attempts_left in reversed(range(_CONFLICTS)):
             fresh = self._opened(done.versions.place, fresh=True)
-            fresh.versions.begin()
-            again = attempts_left and isinstance(error, StaleWrite | VersionConflict | InvalidStateError)
-            outcome = self._attempt(fresh) if again else Outcome(error=error)
+            outcome = self._came_of_child(fresh)
+            if outcome is None:
+                fresh.versions.begin()
+                again = attempts_left and isinstance(error, StaleWrite | VersionConflict | InvalidStateError)
+                outcome = self._attempt(fresh) if again else Outcome(error=error)
             self._end(fresh, outcome)
             collected, self._done = self._done, []
             refused = self._store_all(collected) if collected else None
@@ -379,18 +425,22 @@ class JobGroup:
         self._is_paused = held.state == "paused"
         appends: list[Append] = []
         work: list[Work] = []
-        collected = [done for done in collected if held.letters[done.versions.place] == LETTERS[NodeState.READY]]
+        collected = [done for done in collected if held.letters[done.versions.place] in _BEGUN]
         if not collected:
             raise _Over  # another claim of these jobs was quicker
         for done in collected:
             appends += done.outcome.appends + done.versions.versions
             work += done.outcome.work
             work += self._later(done)
+            held.letters[done.versions.place] = _READY if done.versions.child_run_id is None else _RUNNING
         moves, following = self._what_follows(collected, held, tx)
         names = [done.job.name for done in collected]
         name = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
         run, owner = self._assignment.run_id, self._assignment.owner
         checkpoint = Checkpoint(run, owner, self._next_step, name, "null", self._began_ms)
+        for done in collected:
+            if (child := done.versions.child_run_id) is not None:
+                self._waits.add(self._again(done, ends=True).id, [child], tx)
         self._store.append([*appends, *moves], tx, work=[*work, *following], checkpoint=checkpoint, told=False)
         is_over = frozenset(UNFINISHED).isdisjoint(held.letters)
         self._table.note(self._run_id, held, "done" if is_over else held.state, tx)
@@ -412,10 +462,14 @@ class JobGroup:
         return moves, groups_of(self._dag, self._plan, self._run_id, found.ready, self._origin, busy=busy)
 
     def _later(self, done: _Done) -> list[Work]:
-        """Make the group that tries a job again when it is time."""
+        """Make the group that tries a job again when it is time, or ends it once the run has ended that it started."""
         due = done.versions.following
+        if done.versions.child_run_id is not None:
+            return [self._again(done, ends=True)]
         if due is None or not due.late or done.state is not None:
             return []
-        delay = max(due.due_at.timestamp() - time.time(), 0.001)
+        return [self._again(done, delay_seconds=max(due.due_at.timestamp() - time.time(), 0.001))]
+
+    def _again(self, done: _Done, **options: Any) -> Work:
         places, again = [done.versions.place], str(done.versions.version)  # a snooze is no attempt
-        return [group_of(self._dag, self._run_id, places, self._origin, again=again, delay_seconds=delay)]
+        return group_of(self._dag, self._run_id, places, self._origin, again=again, **options)

@@ -39,6 +39,8 @@ class JobRun(StatusTracking, DomainEntity, states=JOB_STATES):
     """The job, if it is stored."""
     dag_run_id: UUID | None = None
     """The run of the DAG."""
+    child_run_id: UUID | None = None
+    """The run that its last attempt started, and with which it ends."""
     job: str | None = None
     """The job's name."""
     number: int | None = None

@@ -94,14 +94,32 @@ def groups_of(
 
 
 def group_of(
-    dag: DeclaredDag, run_id: UUID, places: Sequence[int], origin: Origin, *, again: str = "", delay_seconds: float = 0
+    dag: DeclaredDag,
+    run_id: UUID,
+    places: Sequence[int],
+    origin: Origin,
+    *,
+    again: str = "",
+    delay_seconds: float = 0,
+    ends: bool = False,
 ) -> Work:
-    """Make a group of jobs; `again` tells the groups of a job's later attempts from that of its first one."""
+    """Make a group of jobs.
+
+    Args:
+        dag: What is run.
+        run_id: The run.
+        places: The jobs.
+        origin: Who acts, and the workflow of the run's attempt.
+        again: Tells the groups of a job's later attempts from that of its first one.
+        delay_seconds: When it is ready.
+        ends: Whether it ends a job that waits for the run it started.
+    """
     values = {
         "run": str(run_id),
         "workflow": origin.workflow_id,
         "dag": dag.name,
         "jobs": list(places),
+        "ends": ends,
         "actor": origin.actor,
         "correlation_id": origin.correlation_id,
     }

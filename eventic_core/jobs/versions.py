@@ -11,11 +11,14 @@ from pydantic_core import from_json
 from eventic_core.automation.outcomes import ItemExecutionVersions
 from eventic_core.automation.status import ExecutionStatus
 from eventic_core.graph import NodeState
+from eventic_core.jobs.awaited import Awaited
 from eventic_core.jobs.job_run import JobRun
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from eventic_core.automation.item import Outcome
+    from eventic_core.automation.retries import Retried
     from eventic_core.jobs.declared import DeclaredDag
     from eventic_core.jobs.plan import Plan, Skipped
     from eventic_core.records.port import Append
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 
 S = ExecutionStatus
 _NEW = -1
+_OUTCOME = ("result_payload", "error_message", "error_type", "because", "due_at", "steps", "child_run_id")
 
 
 class JobRunVersions(ItemExecutionVersions):
@@ -57,6 +61,22 @@ class JobRunVersions(ItemExecutionVersions):
         made.place = place
         return made
 
+    @property
+    def child_run_id(self) -> UUID | None:
+        """The run it waits for; `None` if it waits for none."""
+        child = self.document.get("child_run_id")
+        return UUID(child) if child and self.status == S.PROCESSING else None
+
+    def end(self, outcome: Outcome, automation: Retried) -> None:
+        """Note what came of an attempt; one that started a run goes on until that has ended."""
+        if outcome.error is None and isinstance(outcome.result, Awaited):
+            self._move("wait", S.PROCESSING, child_run_id=str(outcome.result.run_id), **self._steps(outcome.steps))
+        else:
+            super().end(outcome, automation)
+
+    def _anew(self) -> dict[str, Any]:
+        return {"child_run_id": None} if self.document.get("child_run_id") else {}
+
     def skip(self, because: str, *, after_failure: bool) -> None:
         """It is not run."""
         self.pend()
@@ -64,7 +84,7 @@ class JobRunVersions(ItemExecutionVersions):
 
     def rerun(self, max_attempts: int) -> None:
         """It is to be done again, with all its attempts anew."""
-        outcome = dict.fromkeys(("result_payload", "error_message", "error_type", "because", "due_at", "steps"))
+        outcome = dict.fromkeys(_OUTCOME)
         times = {"started_at": None, "finished_at": None}
         most = self.attempts + max_attempts
         self._move("rerun", S.PENDING, **outcome, **times, after_failure=False, max_attempts=most)

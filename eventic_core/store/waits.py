@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from eventic_core.records.port import OwnershipLost
 from eventic_core.store.sql import statement
 
 if TYPE_CHECKING:
@@ -40,10 +41,17 @@ class WaitTable:
         tx.fetch(_ADD, (work_id, list(run_ids)))
 
     def park(self, work_id: str, owner: str, run_ids: Sequence[UUID]) -> bool:
-        """Give claimed work back until one of the runs has ended; false if it is not to wait, for one has."""
+        """Give claimed work back until one of the runs has ended; false if it is not to wait, for one has.
+
+        Raises:
+            OwnershipLost: It is not this execution's any more.
+        """
         with self._store.transaction() as tx:
-            held = tx.fetch(_HOLD, (list(run_ids), work_id))
-            return len(held) == len(set(run_ids)) and bool(tx.fetch(_PARK, (_LOOK_AGAIN_MS, work_id, owner)))
+            if len(tx.fetch(_HOLD, (list(run_ids), work_id))) < len(set(run_ids)):
+                return False
+            if not tx.fetch(_PARK, (_LOOK_AGAIN_MS, work_id, owner)):
+                raise OwnershipLost(work_id)
+        return True
 
     def drop(self, work_id: str, run_ids: Sequence[UUID], tx: PostgresTransaction) -> None:
         """Have work wait for these runs no more."""
