@@ -26,6 +26,7 @@
     │  │  ├─ CycleFound          cycle_found      422    1   a job that would wait for itself
     │  │  └─ UnknownJob          unknown_job      422    1   a name that no job of the DAG has
     │  ├─ InvalidBranch          invalid_branch   422    1   a job chose what does not come directly after it
+    │  ├─ EndlessMap             endless_map      422    1   a job is mapped over more elements than its limit
     │  ├─ UnknownRule            unknown_rule     422    1   no trigger rule has the name
     │  ├─ InvalidSchedule        invalid_schedule 422    1   no cron, interval or time zone, or one that never comes
     │  ├─ InvalidBackfill        invalid_backfill 422    1   a range without time in it, or with too many due times
@@ -377,13 +378,9 @@ class ChildRunFailed(EventicError):
 
     code = "child_run_failed"
 
-    def __init__(self, run_id: object, why: str) -> None:
+    def __init__(self, message: str, run_id: object = None) -> None:
+        super().__init__(message)
         self.run_id = run_id
-        self.why = why
-        super().__init__(f"Run {run_id}, which the job started, failed: {why}")
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.run_id, self.why)
 
 
 class RemoteError(EventicError):

@@ -270,7 +270,7 @@ def automation(
             group_size=group_size,
             group_seconds=group_seconds,
         )
-        _register(made)
+        register(made)
         return made
 
     return decorate
@@ -284,7 +284,12 @@ def _schema(model: type[BaseModel] | None, schema: Any) -> dict[str, Any] | None
     return schema if model is None else {"$schema": _DIALECT, **model.model_json_schema()}
 
 
-def _register(made: DeclaredAutomation[Any, Any]) -> None:
+def register(made: DeclaredAutomation[Any, Any]) -> None:
+    """Let workers of this process run a declared automation.
+
+    Raises:
+        DuplicateRegistration: Another function has the name.
+    """
     from eventic_core.runtime import performing
     from eventic_core.runtime.functions import place, same_place
     from eventic_core.runtime.process import process

@@ -1,7 +1,7 @@
 """The demo's records and its job: load the world's IATA airports, correct what is wrong in them, and report.
 
-The job is a durable workflow, and a handler notes each correction in a record of its own. In the end it starts the run
-of `_neighbours`. Prints nothing.
+The job is a durable workflow, and a handler notes each correction in a record of its own. In the end it starts the
+run of `_neighbours` and the nightly of `_nightly`. Prints nothing.
 """
 
 from __future__ import annotations
@@ -247,8 +247,11 @@ def load_batch() -> UUID:
 
 @Eventic.transaction(name="demo.start-run")
 def start_run(batch_id: UUID) -> None:
-    """Start the run over the batch."""
+    """Start the run over the batch, and the first nightly."""
+    from eventic_core.cli import _nightly
+
     _neighbours.start(batch_id)
+    _nightly.start()
 
 
 @Eventic.workflow(name="demo.airports")

@@ -37,6 +37,7 @@ COMMANDS: Final = {
     "migrate": _Entry("eventic_core.cli.migrate", "migrate", "Bring the tables in schema eventic up to date."),
     "queue": _Entry("eventic_core.cli.queue", "queue", "See what waits and runs in the queues, and what is stuck."),
     "run": _Entry("eventic_core.cli.run", "run", "Start, watch, steer and undo runs, list and look into them."),
+    "schedule": _Entry("eventic_core.cli.schedule", "schedule", "List, pause, run and backfill schedules of DAGs."),
     "version": _Entry(
         "eventic_core.cli.version", "version", "Print the versions of the package and what it stands on."
     ),

@@ -5,14 +5,13 @@ Owns the options and what is printed; the runs are `eventic_core.jobs`'.
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import click
 
-from eventic_core.automation.status import ExecutionStatus
 from eventic_core.cli.application import connected
+from eventic_core.cli.dag_live import follow
 from eventic_core.cli.options import actor_option, app_option, database_option, json_option
 from eventic_core.cli.output import print_columns, print_json
 from eventic_core.errors import Invalid, RunNotFound
@@ -21,10 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from eventic_core.jobs.dag_run import DagRun
+    from eventic_core.jobs.status import JobLook
 
-_WATCH_SECONDS = 0.1
 _run = click.argument("run_id", metavar="RUN")
-_watch = click.option("--watch", "watched", is_flag=True, help="Print each job as it ends, then the run's status.")
+_watch = click.option("--watch", "watched", is_flag=True, help="Watch it to its end, as `eventic dag watch`.")
 
 
 @click.group()
@@ -36,6 +35,8 @@ def dag() -> None:
 @click.argument("name", metavar="DAG")
 @click.argument("parameters", metavar="[NAME=VALUE]...", nargs=-1)
 @click.option("--correlation-id", metavar="ID", help="Stamped on everything the run writes.")
+@click.option("--client", "client_id", metavar="ID", help="The tenant whose run it is, and whose DAG if it is stored.")
+@click.option("--stored", is_flag=True, help="Run the DAG as it is stored, also if one of the name is declared.")
 @_watch
 @app_option
 @actor_option
@@ -45,35 +46,38 @@ def run_command(
     name: str,
     parameters: tuple[str, ...],
     correlation_id: str | None,
+    client_id: str | None,
     app: str | None,
     actor: str | None,
     database_url: str | None,
+    stored: bool,
     watched: bool,
 ) -> None:
     """Start a run of DAG with these parameters and print the run's id.
 
-    Workers that declare the DAG do the jobs; this process only needs its declaration: --app. A value is JSON, or else
-    text.
+    DAG is one that is declared, or else one that is stored as records. Workers that declare it, or its jobs, do them;
+    this process only needs the declaration: --app. A value is JSON, or else text.
     """
-    from eventic_core.jobs.declared import find
+    from eventic_core.jobs.definition import dag_called
 
     with connected(database_url, app, actor=actor):
-        run = find(name).start(correlation_id=correlation_id, **_values(parameters))
+        found = dag_called(name, client_id, stored=stored)
+        run = found.start(correlation_id=correlation_id, client_id=client_id, **_values(parameters))
         click.echo(run.id)
         if watched:
-            _follow(run)
+            follow(run)
 
 
 @dag.command("watch", short_help="Watch a run of a DAG to its end.")
 @_run
 @database_option
 def watch_command(run_id: str, database_url: str | None) -> None:
-    """Print each job of a run as it ends, then the run's status; ends with 0 if it completed and with 1 if not.
+    """Watch a run to its end: a table of its jobs on a terminal, elsewhere a line for each as it ends; then its status.
 
-    Interrupting the command leaves the run alone.
+    Ends with 0 if the run completed and with 1 if not. Interrupting the command leaves the run alone.
     """
     with connected(database_url):
-        _follow(_find(run_id))
+        follow(_find(run_id))
 
 
 @dag.command("show", short_help="Show the jobs of a run, and why each waits, was skipped or failed.")
@@ -84,12 +88,7 @@ def show_command(run_id: str, database_url: str | None, *, as_json: bool) -> Non
     """Show the jobs of a run in the order of the plan: state, attempts, seconds, and why."""
     with connected(database_url):
         run = _find(run_id)
-        found = {str(one.job): one for one in run.job_runs()}
-        rows = []
-        for name, state in run.states().items():
-            one = found.get(name)
-            attempts, seconds = (one.attempt_count, one.duration) if one is not None else (0, None)
-            rows.append({"job": name, "state": state, "attempts": attempts, "seconds": seconds, "why": run.why(name)})
+        rows = [_row(look) for look in run.look()]
         if as_json:
             print_json(rows)
         else:
@@ -163,7 +162,100 @@ def rerun_command(
         for name in run.rerun(job):
             click.echo(name)
         if watched:
-            _follow(run)
+            follow(run)
+
+
+@dag.command("mark", short_help="Say by hand how a job of a run has ended.")
+@_run
+@click.argument("job")
+@click.option("--reason", metavar="TEXT", required=True, help="Why; noted with the job's run.")
+@click.option("--result", metavar="JSON", help="What it gives those after it; of a branch, its choice.")
+@click.option(
+    "--status",
+    type=click.Choice(["COMPLETED", "FAILED", "SKIPPED"], case_sensitive=False),
+    default="COMPLETED",
+    show_default=True,
+)
+@_watch
+@app_option
+@actor_option
+@database_option
+def mark_command(
+    *,
+    run_id: str,
+    job: str,
+    reason: str,
+    result: str | None,
+    status: str,
+    app: str | None,
+    actor: str | None,
+    database_url: str | None,
+    watched: bool,
+) -> None:
+    """Say by hand how a job has ended, and print the names of those that may run now; needs the declaration: --app.
+
+    What it comes to, if it is being done, is not stored. What comes after it is decided anew; of a run that has ended,
+    in a new attempt.
+    """
+    value = None if result is None else _json(result)
+    with connected(database_url, app, actor=actor):
+        run = _find(run_id)
+        for name in run.mark(job, reason=reason, result=value, status=status):
+            click.echo(name)
+        if watched:
+            follow(run)
+
+
+@dag.command("fork", short_help="Start a run with results of another one.")
+@_run
+@click.option(
+    "--from", "jobs", metavar="JOB", multiple=True, help="Do it anew, and all after it.  [default: what failed]"
+)
+@click.option("--parameter", "parameters", metavar="NAME=VALUE", multiple=True, help="Another value than that run's.")
+@_watch
+@app_option
+@actor_option
+@database_option
+def fork_command(
+    *,
+    run_id: str,
+    jobs: tuple[str, ...],
+    parameters: tuple[str, ...],
+    app: str | None,
+    actor: str | None,
+    database_url: str | None,
+    watched: bool,
+) -> None:
+    """Start a run that does some jobs of RUN anew, with all after them, and takes over the others; print its id.
+
+    This process needs the declaration: --app. A value is JSON, or else text.
+    """
+    with connected(database_url, app, actor=actor):
+        made = _find(run_id).fork(jobs or None, **_values(parameters))
+        click.echo(made.id)
+        if watched:
+            follow(made)
+
+
+def _row(look: JobLook) -> dict[str, Any]:
+    took = look.finished_at - look.started_at if look.started_at and look.finished_at else None
+    return {
+        "job": look.job,
+        "state": look.state,
+        "attempts": look.attempts,
+        "seconds": took and took.total_seconds(),
+        "why": look.why,
+    }
+
+
+def _json(text: str) -> Any:
+    from pydantic_core import from_json
+
+    try:
+        return from_json(text)
+    except ValueError as error:
+        message = f"{text!r} is no JSON: {error}. Write a text in quotes: --result '\"text\"'."
+        raise Invalid(message) from error
 
 
 def _values(parameters: Sequence[str]) -> dict[str, Any]:
@@ -198,21 +290,3 @@ def _find(run_id: str) -> DagRun:
         message = f"There is no run {run_id!r} of a DAG."
         raise RunNotFound(message)
     return found[0]
-
-
-def _follow(run: DagRun) -> None:
-    """Print each job once as it ends, then the run; ends the command with 1 unless the run completed."""
-    told: set[str] = set()
-    while True:
-        run.refresh()
-        for name, state in run.states().items():
-            if state.is_finished and name not in told:
-                told.add(name)
-                why = run.why(name)
-                click.echo(f"{name}  {state}" + (f"  {why}" if why else ""))
-        if run.status.is_finished:
-            break
-        time.sleep(_WATCH_SECONDS)
-    click.echo(f"{run.id}  {run.status}" + (f"  {run.error_summary}" if run.error_summary else ""))
-    if run.status != ExecutionStatus.COMPLETED:
-        click.get_current_context().exit(1)

@@ -1,7 +1,7 @@
 """`eventic demo`: the world's airports loaded, corrected and measured, then one looked at from every side.
 
-Owns the options and what is printed. The records and the job are in `_airports`, the run over a batch is in
-`_neighbours`; both are imported when the command runs.
+Owns the options and what is printed. The records and the workflow are in `_airports`, the run over a batch is in
+`_neighbours`, the DAG in `_nightly`; they are imported when the command runs.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ _POLL_SECONDS = 0.1
 def demo(database_url: str | None, directory: Path | None) -> None:
     """Load the airports of the world as records, correct them, find their neighbours, and show the history of one.
 
-    A durable workflow loads and corrects, a handler notes each correction, and a run over a batch finds the nearest
-    neighbour of each airport. The data come with the package airportsdata. Stop it whenever you like, even with
-    kill -9: the next start goes on where this one was, and nothing is done twice. When all is done, a start only shows
-    the result.
+    A durable workflow loads and corrects, a handler notes each correction, a run over a batch finds the nearest
+    neighbour of each airport, and a DAG of jobs, the nightly, reports on their countries. The data come with the
+    package airportsdata. Stop it whenever you like, even with kill -9: the next start goes on where this one was, and
+    nothing is done twice. When all is done, a start only shows the result.
     """
     from eventic_core.app import Eventic
     from eventic_core.cli import _airports
@@ -69,10 +69,10 @@ def _location() -> str:
 
 def _work(progress: Progress) -> None:
     from eventic_core.app import Eventic
-    from eventic_core.cli import _airports, _neighbours
+    from eventic_core.cli import _airports, _neighbours, _nightly
 
-    run = _neighbours.find_run()
-    if progress.finished and (run is None or run.status.is_finished):
+    runs = [_neighbours.find_run(), _nightly.find_run()]
+    if progress.finished and all(run is None or run.status.is_finished for run in runs):
         click.echo("Everything is there already.", err=True)
         return
     Eventic.launch()
@@ -90,6 +90,10 @@ def _work(progress: Progress) -> None:
     if run is not None:
         click.echo(f"Run {run.id}: the nearest neighbour of each airport, as a batch of items.", err=True)
         run.wait(progress=True)
+    night = _nightly.find_run()
+    if night is not None:
+        click.echo(f"Run {night.id}: the nightly, a DAG of jobs.", err=True)
+        night.wait()
 
 
 def _watch(progress: Progress, handle: Handle[str], label: str, count: Callable[[], int], total: int) -> None:
@@ -119,6 +123,7 @@ def _show(progress: Progress) -> None:
         _show_airport(airport)
     field = Airport.fields
     _show_run()
+    _show_nightly()
     highest = Airport.where(country=COUNTRY).order_by(-field.elevation).limit(5)
     _section(f"The highest airports of {COUNTRY}: Airport.where(country={COUNTRY!r}).order_by(-elevation).limit(5)")
     _table((f"{found.elevation:,.0f} ft", found.iata, found.name, found.subd) for found in highest)
@@ -176,6 +181,20 @@ def _show_run() -> None:
             f"The version that item {near.stamp.step_id} of the run wrote: Neighbour.where(iata={SHOWN!r}).first()"
         )
         _table(((near.iata, near.nearest, f"{near.km} km", near.stamp.reason),))
+
+
+def _show_nightly() -> None:
+    from eventic_core.cli._nightly import Country, find_run
+
+    run = find_run()
+    if run is None:
+        return
+    _section(f"What came of the nightly DAG: {run.dag}, {run.status}")
+    _table((name, str(state), run.why(name)) for name, state in run.states().items())
+    found = Country.where(code=COUNTRY).first()
+    if found is not None:
+        _table(((found.code, f"{found.airports:,} airports", f"highest {found.highest}", found.stamp.reason),))
+        click.echo(f"  {run.result('report')}")
 
 
 def _show_before(airport: Airport) -> None:

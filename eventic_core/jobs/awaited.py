@@ -33,7 +33,7 @@ def outcome_of(run_id: UUID, head: JobHead | None) -> Outcome | None:
         head: Its record's current version, if it is stored.
     """
     if head is None:
-        return Outcome(error=ChildRunFailed(run_id, "It is not stored any more."))
+        return Outcome(error=_failed(run_id, "it is not stored any more."))
     document: dict[str, Any] = from_json(head.data)
     status = ExecutionStatus(document["status"])
     if not status.is_finished:
@@ -41,6 +41,10 @@ def outcome_of(run_id: UUID, head: JobHead | None) -> Outcome | None:
     if status == ExecutionStatus.COMPLETED:
         return Outcome(result=f"{run_id}@{head.version}")
     if status == ExecutionStatus.FAILED:
-        return Outcome(error=ChildRunFailed(run_id, document.get("error_summary") or "It says no more."))
+        return Outcome(error=_failed(run_id, document.get("error_summary") or "it does not say why."))
     reason = document.get("cancellation_reason")
     return Outcome(result=Cancel(f"run {run_id} was cancelled" + (f": {reason}" if reason else "")))
+
+
+def _failed(run_id: UUID, why: str) -> ChildRunFailed:
+    return ChildRunFailed(f"Run {run_id}, which the job started, failed: {why}", run_id)

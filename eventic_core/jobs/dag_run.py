@@ -12,17 +12,21 @@ from eventic_core.automation.status import ExecutionStatus
 from eventic_core.errors import ResultTimeout, RunNotFound
 from eventic_core.graph import to_mermaid, to_svg
 from eventic_core.jobs.job_run import JobRun
-from eventic_core.jobs.plan import LETTERS, STATES
-from eventic_core.jobs.status import JOB_STATES
+from eventic_core.jobs.plan import STATES
+from eventic_core.jobs.status import JOB_STATES, look_of
 from eventic_core.jobs.versions import job_run_id_of
 from eventic_core.records import evented, plain
 from eventic_core.records.blocking import in_thread, refuse_in_loop
+from eventic_core.records.query import transaction
+from eventic_core.records.scope import edit_scope
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Self
 
     from eventic_core.graph import NodeState
     from eventic_core.jobs.plan import Plan
+    from eventic_core.jobs.status import JobLook
     from eventic_core.store.dag_runs import DagRunRow
 
 S = ExecutionStatus
@@ -118,9 +122,65 @@ class DagRun(StatusTracking, DomainEntity, states=JOB_STATES, unique=[("schedule
         from eventic_core.jobs import control
 
         names = control.rerun(self, job)
-        attempt = self.attempt + 1
-        move(self, S.RETRYING, attempt=attempt, finished_at=None, error_summary=None, cancellation_reason=None)
+        self._begin_again()
         return names
+
+    @evented(retry=_RETRIES)
+    def mark(self, job: str, *, reason: str, result: Any = None, status: str = S.COMPLETED) -> list[str]:
+        """Say by hand how a job has ended, and have what comes after it decided anew.
+
+        A job that is being done may be marked: what it comes to is not stored then; a run that it waits for goes on.
+        While the run goes on, jobs after it that wait, or that a rule left out, follow; those that have begun stay as
+        they are. A run that has ended begins a new attempt, in which all after it that did not complete are decided on
+        anew.
+
+        Args:
+            job: The job.
+            reason: Why; noted with the version of its run.
+            result: What it gives those after it; of a branch, its choice.
+            status: COMPLETED, FAILED or SKIPPED.
+
+        Returns:
+            The names of the jobs that may run now because of it, in the order of the plan.
+
+        Raises:
+            InvalidStateError: The job has completed, or has ended so already; or the run is about to end.
+            UnknownJob: The run has no such job.
+            Invalid: There is no reason, or the result does not fit what the job gives.
+            InvalidBranch: The result is no choice of the branch.
+        """
+        from eventic_core.jobs.marking import mark
+
+        marked = mark(self, job, reason=reason, result=result, status=status)
+        if marked.is_again:
+            self._begin_again()
+        return marked.ready
+
+    @plain
+    def fork(self, job: str | Iterable[str] | None = None, **parameters: Any) -> DagRun:
+        """Start a new run of the same DAG that does some jobs anew, with all after them, and takes over the others.
+
+        The jobs that are taken over have the results they have here, say so in `because`, and are not done.
+
+        Args:
+            job: The job to begin with, or several. Without one, all that failed or were cancelled.
+            parameters: Those that are to be others than this run's.
+
+        Raises:
+            InvalidStateError: A job that is to be taken over has not ended.
+            UnknownJob: It has no such job.
+            Invalid: Nothing has failed, the DAG has changed since, or a parameter is unknown, does not fit, or is only
+                of jobs that are taken over.
+        """
+        from eventic_core.jobs.forking import fork
+
+        return fork(self, [job] if isinstance(job, str) else job, parameters)
+
+    def _begin_again(self) -> None:
+        """Move to a new attempt."""
+        with edit_scope(self, method="rerun"):  # the method that may, whoever calls it
+            attempt = self.attempt + 1
+            move(self, S.RETRYING, attempt=attempt, finished_at=None, error_summary=None, cancellation_reason=None)
 
     # -- questions
 
@@ -155,19 +215,35 @@ class DagRun(StatusTracking, DomainEntity, states=JOB_STATES, unique=[("schedule
         return _states(self._plan(), self._row())
 
     @plain
+    def layers(self) -> tuple[tuple[str, ...], ...]:
+        """List its jobs by layer: each is in the first one after all it waits for."""
+        return self._plan().dag.layers()
+
+    @plain
     def why(self, job: str) -> str:
         """Say why a job waits, was skipped or failed: `waiting for: b, c`; empty if there is nothing to say.
 
         Raises:
             UnknownJob: The run has no such job.
         """
+        return self.look(job)[0].why
+
+    @plain
+    def look(self, *jobs: str) -> list[JobLook]:
+        """See how far some jobs are, or all, in the order of the plan.
+
+        Raises:
+            UnknownJob: The run has no such job.
+        """
         row, plan = self._row(), self._plan()
-        plan.dag.check(job)
-        place = plan.place[job]
-        if row.letters[place] == LETTERS[STATES["."]]:
-            return plan.why(row.letters, place, row.refused)
-        found = self.job_run(job)
-        return "" if found is None else found.because or (found.error_message or "")
+        plan.dag.check(*jobs)
+        if jobs:
+            ids = [job_run_id_of(self.id, job) for job in jobs]
+            found = {one.job: one for one in JobRun.where(JobRun.fields.id.in_(ids)).all()}
+        else:
+            found = {one.job: one for one in self.job_runs()}
+        places = plan.places(jobs) if jobs else range(len(plan))
+        return [look_of(plan, row, place, found.get(plan.names[place])) for place in places]
 
     @plain
     def job_run(self, job: str) -> JobRun | None:
@@ -184,12 +260,14 @@ class DagRun(StatusTracking, DomainEntity, states=JOB_STATES, unique=[("schedule
     @plain
     def result(self, job: str) -> Any:
         """Give the result of a job, with the type its function says; `None` if it has none."""
-        from eventic_core.jobs.declared import find
+        from eventic_core.jobs.definition import definition_of
+        from eventic_core.jobs.mapping import result_in
 
         found = self.job_run(job)
         if found is None or found.status != S.COMPLETED:
             return None
-        return find(self.dag).jobs[job].result_of(found.result_payload)
+        declared = definition_of(self.id, self.dag).jobs[job]
+        return declared.result_of(result_in(declared, found.result_payload, found.child_run_id))
 
     @plain
     def mermaid(self) -> str:
@@ -211,7 +289,8 @@ class DagRun(StatusTracking, DomainEntity, states=JOB_STATES, unique=[("schedule
     def _row(self) -> DagRunRow:
         from eventic_core.jobs.running import table
 
-        row = table().read(self.id)
+        tx: Any = transaction()
+        row = table().read(self.id, tx)
         if row is None:
             message = f"Nothing executes run {self.id} of {self.dag!r}."
             raise RunNotFound(message)

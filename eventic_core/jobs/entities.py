@@ -66,6 +66,8 @@ class Job(DomainEntity):
     """The argument it is done for each element of."""
     parameters: dict[str, Any] = Field(default_factory=dict)
     """Arguments that no other job gives."""
+    declared: bool = False
+    """Whether `DeclaredDag.stored` stored it, which then keeps its rule and priority as the code says."""
 
     @classmethod
     def _new(cls, values: dict[str, Any]) -> Self:
@@ -138,6 +140,8 @@ class JobDependency(
     """The one it waits for."""
     argument: Name | None = None
     """The parameter of the job that takes the result of the one it waits for."""
+    declared: bool = False
+    """Whether `DeclaredDag.stored` stored it, which deletes it when the code has it no more."""
 
     @classmethod
     def create_many(

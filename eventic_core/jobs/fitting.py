@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import inspect
 import types
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar, Union, get_args, get_origin
 
-_UNSAID = (inspect.Parameter.empty, Any, object)
+UNSAID: Any = inspect.Parameter.empty
+"""In place of a type that an annotation does not say."""
+_UNSAID = (UNSAID, Any, object)
 _WIDER: dict[type, tuple[type, ...]] = {int: (float, complex), bool: (int, float), float: (complex,)}
 
 
@@ -33,6 +36,23 @@ def fits(given: Any, taken: Any) -> bool:
 
 def _is_union(kind: Any) -> bool:
     return get_origin(kind) in (Union, types.UnionType)
+
+
+def element_type(kind: Any) -> Any:
+    """Give the type of the elements of a list or the like; of what has none, one that fits nothing but itself."""
+    if kind in _UNSAID:
+        return kind
+    plain = get_origin(kind) or kind
+    if not isinstance(plain, type) or _is_union(kind):
+        return UNSAID
+    if issubclass(plain, str | bytes | Mapping) or not issubclass(plain, Iterable):
+        return NotMappable
+    inner = get_args(kind)
+    return inner[0] if inner and (plain is not tuple or inner[1:] == (...,)) else UNSAID
+
+
+class NotMappable:
+    """The type of the elements of what has none."""
 
 
 def type_name(kind: Any) -> str:

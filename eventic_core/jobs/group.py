@@ -1,8 +1,7 @@
-"""A group of ready jobs, done by one worker one after the other; what they lead to is enqueued with their results.
+"""A group of ready jobs, done by one worker one after the other.
 
-The transaction that stores how some jobs ended holds the run's row, so that two workers never decide on the same jobs
-at once: with the results it stores the run's letters, the jobs that are skipped for them, and the groups of those that
-are ready now. So after a crash the jobs of the open transaction are done again, and no others.
+How they ended is stored by `ends`, with what follows from it. So after a crash the jobs of the open transaction are
+done again, and no others.
 """
 
 from __future__ import annotations
@@ -20,9 +19,7 @@ from pydantic_core import from_json
 
 from eventic_core.automation.item import Attempts, Outcome
 from eventic_core.automation.status import ExecutionStatus
-from eventic_core.automation.steering import Steering
 from eventic_core.errors import (
-    Conflict,
     Invalid,
     InvalidStateError,
     NotSerialisable,
@@ -30,15 +27,15 @@ from eventic_core.errors import (
     StoreUnavailable,
     VersionConflict,
 )
-from eventic_core.graph import NodeState
 from eventic_core.jobs.awaited import outcome_of
-from eventic_core.jobs.declared import JobContext, find
-from eventic_core.jobs.plan import LETTERS, UNFINISHED
-from eventic_core.jobs.running import group_of, groups_of, plan_of
-from eventic_core.jobs.versions import JobRunVersions, job_run_id_of, skips
-from eventic_core.records.port import AlreadyDone, Checkpoint, OwnershipLost, StaleWrite
+from eventic_core.jobs.context import JobContext
+from eventic_core.jobs.definition import definition_of
+from eventic_core.jobs.ends import BEGUN, READY, Done, Ends, Gone, Over
+from eventic_core.jobs.mapping import MapStart, result_in
+from eventic_core.jobs.running import group_of, plan_of
+from eventic_core.jobs.versions import JobRunVersions, job_run_id_of
+from eventic_core.records.port import OwnershipLost, StaleWrite
 from eventic_core.records.stamp import Origin
-from eventic_core.runtime.journal import now_ms, patiently
 from eventic_core.store.dag_runs import DagRunTable
 from eventic_core.store.waits import WaitTable
 
@@ -46,45 +43,19 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from eventic_core.jobs.declared import DeclaredJob
-    from eventic_core.records.port import Append, Work
     from eventic_core.runtime.performing import Assignment
-    from eventic_core.store.dag_runs import Held, JobHead
+    from eventic_core.store.dag_runs import JobHead
     from eventic_core.store.transaction import PostgresTransaction
 
 _log = logging.getLogger("eventic")
-_SLICE_SECONDS = 0.25
 _ALONE_SECONDS = 0.25
 """After this long a group gives away what it has not begun."""
 _CONFLICTS = 20
 _LEAST_DEATHS = 2
 """Times a worker dies over a job before that is the job's fault, however few attempts it has."""
-_READY, _RUNNING = LETTERS[NodeState.READY], LETTERS[NodeState.RUNNING]
-_BEGUN = _READY + _RUNNING
+
+
 S = ExecutionStatus
-_ENDS = {
-    S.COMPLETED: NodeState.COMPLETED,
-    S.FAILED: NodeState.FAILED,
-    S.CANCELLED: NodeState.CANCELLED,
-    S.SKIPPED: NodeState.SKIPPED,
-}
-
-
-class _Over(Exception):
-    """The run, or this attempt of it, has ended meanwhile: what its jobs came to is not wanted any more."""
-
-
-class _Done:
-    """A job, and what came of the attempts at it that are not stored yet."""
-
-    def __init__(self, versions: JobRunVersions, job: DeclaredJob[Any, Any]) -> None:
-        self.versions = versions
-        self.job = job
-        self.outcome = Outcome()
-
-    @property
-    def state(self) -> NodeState | None:
-        """How it ended; `None` if it is to be tried again, or is being tried."""
-        return _ENDS.get(ExecutionStatus(self.versions.status))
 
 
 class JobGroup:
@@ -98,20 +69,16 @@ class JobGroup:
         self._waits = WaitTable(assignment.store)
         self._run_id = UUID(values["run"])
         self._places: list[int] = values["jobs"]
-        self._dag = find(values["dag"])
+        self._dag = definition_of(self._run_id, values["dag"])
         self._plan = plan_of(self._run_id)
         self._origin = Origin(
             actor=values["actor"], correlation_id=values["correlation_id"], workflow_id=values["workflow"]
         )
+        self._ends = Ends(assignment, self._run_id, self._dag, self._plan, self._origin)
         self._is_careful = len(self._places) == 1 or assignment.deaths > 0
-        self._wanted = _BEGUN if values.get("ends") else _READY
-        self._done: list[_Done] = []
-        self._began, self._began_ms = time.monotonic(), now_ms()
-        _created, last = patiently(lambda: self._store.work.last_step(assignment.run_id))
-        self._next_step = last + 1
+        self._wanted = BEGUN if values.get("ends") else READY
         self._heads: dict[UUID, JobHead] = {}
         self._left: deque[int] = deque()
-        self._is_paused = False
         self._parameters: dict[str, Any] = {}
 
     def run(self) -> None:
@@ -149,21 +116,23 @@ class JobGroup:
         """Do the jobs; false if the group is given back before the last: the worker stops, or the run is paused."""
         try:
             while self._left:
-                if self._is_paused and self._park():
-                    return False
-                if self._assignment.is_stopping():
-                    self._flush()
-                    self._store.work.put_back([(self._assignment.run_id, self._assignment.owner)])
-                    return False
-                if self._done and time.monotonic() - self._began >= _SLICE_SECONDS:
-                    self._flush()
-                try:
-                    place = self._left.popleft()
-                except IndexError:  # given away meanwhile
-                    break
-                self._do(place)
-            self._flush()
-        except _Over:
+                with contextlib.suppress(Gone):
+                    if self._ends.is_paused and self._park():
+                        return False
+                    if self._assignment.is_stopping():
+                        self._flush()
+                        self._store.work.put_back([(self._assignment.run_id, self._assignment.owner)])
+                        return False
+                    if self._ends.are_due:
+                        self._flush()
+                    try:
+                        place = self._left.popleft()
+                    except IndexError:  # given away meanwhile
+                        break
+                    self._do(place)
+            with contextlib.suppress(Gone):
+                self._flush()
+        except Over:
             self._left.clear()
             _log.info("run %s has ended without %s", self._run_id, self._assignment.run_id, extra={"action": "dropped"})
         return True
@@ -171,7 +140,7 @@ class JobGroup:
     def _park(self) -> bool:
         """Let the group wait while its run is paused; false if it goes on already."""
         self._flush()
-        self._is_paused = False
+        self._ends.is_paused = False
         return self._table.park_group(self._run_id, self._assignment.run_id, self._assignment.owner)
 
     def _give_away(self) -> None:
@@ -219,20 +188,24 @@ class JobGroup:
         return False
 
     def _child_of(self, places: Sequence[int]) -> UUID | None:
-        if self._wanted != _BEGUN or not places:
+        if self._wanted != BEGUN or not places:
             return None
         child = self._opened(places[0]).versions.child_run_id
         if child is not None:
             self._heads |= self._table.heads([child])
         return child
 
-    def _came_of_child(self, done: _Done) -> Outcome | None:
+    def _came_of_child(self, done: Done) -> Outcome | None:
         """Tell what a job comes to from the run it started; `None` if it waits for none."""
         child = done.versions.child_run_id
         if child is None:
             return None
         outcome = outcome_of(child, self._heads.get(child))
         assert outcome is not None
+        try:
+            self._ends.refused(done, outcome.result)
+        except Invalid as error:  # a branch, whose choice no run is
+            outcome = Outcome(error=error)
         outcome.began_at = datetime.fromisoformat(done.versions.document["started_at"])
         return outcome
 
@@ -243,13 +216,13 @@ class JobGroup:
         done = self._opened(place)
         outcome = self._came_of_child(done)
         if outcome is None and done.versions.status == S.PROCESSING and not self._survived(done):
-            self._done.append(done)
+            self._ends.collect(done)
             return
         while True:
             if outcome is None:
                 done.versions.begin()
                 if self._is_careful:
-                    self._store_alone([done])
+                    self._ends.store_alone(done)
                 outcome = self._attempt(done)
             if self._end(done, outcome):
                 return
@@ -259,17 +232,19 @@ class JobGroup:
             assert due is not None
             time.sleep(max(0.0, due.due_at.timestamp() - time.time()))
             done = self._opened(place, fresh=True)
+            if done.state is not None:  # somebody has marked it
+                return
 
-    def _opened(self, place: int, *, fresh: bool = False) -> _Done:
+    def _opened(self, place: int, *, fresh: bool = False) -> Done:
         name, job_run_id = self._plan.names[place], self._id(place)
         if fresh:
             self._heads |= self._table.heads([job_run_id])
         job = self._dag.jobs[name]
         head = self._heads.get(job_run_id)
         most, origin = job.max_attempts, self._origin
-        return _Done(JobRunVersions.at(self._run_id, place, name, head, max_attempts=most, origin=origin), job)
+        return Done(JobRunVersions.at(self._run_id, place, name, head, max_attempts=most, origin=origin), job)
 
-    def _attempt(self, done: _Done) -> Outcome:
+    def _attempt(self, done: Done) -> Outcome:
         """Call the function, again where records it wrote were written by others meanwhile."""
         versions, job = done.versions, done.job
         begun = len(versions.versions)
@@ -284,12 +259,13 @@ class JobGroup:
         )
 
         def commit(outcome: Outcome, tx: PostgresTransaction) -> None:
-            self._refused(done, outcome.result)
+            self._ends.refused(done, outcome.result)
             versions.end(outcome, job)
             done.outcome = Outcome()  # what it wrote is in the transaction already
-            self._write([done], tx)
+            self._ends.write([done], tx)
 
-        attempts = Attempts(job, self._store, self._origin, self._assignment.invoke)
+        called = job if job.map is None else MapStart(job)
+        attempts = Attempts(called, self._store, self._origin, self._assignment.invoke)
         conflict: BaseException | None = None
         for _ in range(_CONFLICTS):
             versions.forget(but=begun)
@@ -298,7 +274,7 @@ class JobGroup:
                 if not outcome.is_stored:
                     versions.forget(but=begun)  # an end that its own transaction could not store
                     if outcome.error is None:
-                        self._refused(done, outcome.result)
+                        self._ends.refused(done, outcome.result)
             except StaleWrite as error:
                 conflict = error.__cause__ or error
             except StoreUnavailable as error:
@@ -318,23 +294,18 @@ class JobGroup:
             head = self._heads.get(job_run_id_of(self._run_id, source))
             document = {} if head is None else from_json(head.data)
             if document.get("status") == S.COMPLETED:
-                payload[parameter] = document["result_payload"]
+                payload[parameter] = result_in(
+                    self._dag.jobs[source], document["result_payload"], document.get("child_run_id")
+                )
             elif parameter in job.required:
                 payload[parameter] = None
         return payload
 
-    def _refused(self, done: _Done, result: Any) -> list[int]:
-        """List what a branch did not choose; nothing for another job, or one that chose to end otherwise."""
-        if not done.job.is_branch or isinstance(result, Steering):
-            return []
-        return self._plan.refused_by(done.versions.place, result)
-
-    def _end(self, done: _Done, outcome: Outcome) -> bool:
+    def _end(self, done: Done, outcome: Outcome) -> bool:
         """Collect an attempt; tells whether the job has ended, or goes on in another group."""
         versions = done.versions
         if outcome.is_stored:
-            self._next_step += 1
-            versions.stored()
+            self._ends.stored([done])
         else:
             try:
                 versions.end(outcome, done.job)
@@ -343,10 +314,10 @@ class JobGroup:
                 versions.end(outcome, done.job)
             outcome.error = None  # whose traceback would keep this group in memory until a collector comes
             done.outcome = outcome
-            self._done.append(done)
+            self._ends.collect(done)
         return versions.following is None or versions.following.late
 
-    def _survived(self, done: _Done) -> bool:
+    def _survived(self, done: Done) -> bool:
         """Deal with a job over which a worker died; tells whether it may be tried again."""
         died = done.versions.attempts
         error = RemoteError(f"The worker died {died} times over this job.", "worker")
@@ -359,117 +330,25 @@ class JobGroup:
     # -- storing
 
     def _flush(self) -> None:
-        """Store what is collected, all at once or else each job by itself."""
-        collected, self._done = self._done, []
-        self._began = time.monotonic()
-        if not collected:
-            return
-        if self._store_all(collected) is None:
-            return
-        for done in collected:
-            error = self._store_all([done])
-            if error is not None:
+        """Store what is collected; a job that is refused is tried again by itself."""
+        for done, error in self._ends.flush():
+            with contextlib.suppress(Gone):
                 self._redo(done, error)
 
-    def _store_alone(self, collected: list[_Done]) -> None:
-        error = self._store_all(collected)
-        if error is not None:
-            raise _Over from error  # somebody else has moved it: only the end of the run does
-
-    def _redo(self, done: _Done, error: Exception) -> None:
+    def _redo(self, done: Done, error: Exception) -> None:
         """Try a job again by itself whose writes conflicted; one that is refused for another reason fails for it."""
         for attempts_left in reversed(range(_CONFLICTS)):
             fresh = self._opened(done.versions.place, fresh=True)
+            if fresh.state is not None:  # somebody has marked it
+                return
             outcome = self._came_of_child(fresh)
             if outcome is None:
                 fresh.versions.begin()
-                again = attempts_left and isinstance(error, StaleWrite | VersionConflict | InvalidStateError)
-                outcome = self._attempt(fresh) if again else Outcome(error=error)
-            self._end(fresh, outcome)
-            collected, self._done = self._done, []
-            refused = self._store_all(collected) if collected else None
-            if refused is None:
+            if not (attempts_left and isinstance(error, StaleWrite | VersionConflict | InvalidStateError)):
+                outcome = Outcome(error=error)
+            self._end(fresh, outcome or self._attempt(fresh))
+            refused = self._ends.flush()
+            if not refused:
                 return
-            error = refused
+            error = refused[0].error
         _log.error("job %s: its outcome could not be stored: %r", done.job.name, error, extra={"action": "refused"})
-
-    def _store_all(self, collected: Sequence[_Done]) -> Exception | None:
-        """Store some ends in one transaction; gives the reason if none of them is stored."""
-        try:
-            patiently(lambda: self._commit(collected))
-        except AlreadyDone:
-            pass  # a transaction whose commit's reply was lost: it is stored
-        except (StaleWrite, Conflict, Invalid) as error:
-            return error
-        except ValueError as error:
-            return NotSerialisable(f"What came of it cannot be stored: {error}")
-        self._next_step += 1
-        for done in collected:
-            done.versions.stored()
-            done.outcome = Outcome()
-        return None
-
-    def _commit(self, collected: Sequence[_Done]) -> None:
-        with self._store.transaction() as tx:
-            self._write(collected, tx)
-
-    def _write(self, collected: Sequence[_Done], tx: PostgresTransaction) -> None:
-        """Write how jobs ended, and what follows from it.
-
-        Raises:
-            _Over: The run has ended.
-        """
-        held = self._table.hold(self._run_id, tx)
-        if held.state not in ("running", "paused") or held.workflow_id != self._origin.workflow_id:
-            raise _Over
-        self._is_paused = held.state == "paused"
-        appends: list[Append] = []
-        work: list[Work] = []
-        collected = [done for done in collected if held.letters[done.versions.place] in _BEGUN]
-        if not collected:
-            raise _Over  # another claim of these jobs was quicker
-        for done in collected:
-            appends += done.outcome.appends + done.versions.versions
-            work += done.outcome.work
-            work += self._later(done)
-            held.letters[done.versions.place] = _READY if done.versions.child_run_id is None else _RUNNING
-        moves, following = self._what_follows(collected, held, tx)
-        names = [done.job.name for done in collected]
-        name = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
-        run, owner = self._assignment.run_id, self._assignment.owner
-        checkpoint = Checkpoint(run, owner, self._next_step, name, "null", self._began_ms)
-        for done in collected:
-            if (child := done.versions.child_run_id) is not None:
-                self._waits.add(self._again(done, ends=True).id, [child], tx)
-        self._store.append([*appends, *moves], tx, work=[*work, *following], checkpoint=checkpoint, told=False)
-        is_over = frozenset(UNFINISHED).isdisjoint(held.letters)
-        self._table.note(self._run_id, held, "done" if is_over else held.state, tx)
-
-    def _what_follows(
-        self, collected: Sequence[_Done], held: Held, tx: PostgresTransaction
-    ) -> tuple[list[Append], list[Work]]:
-        """Note the ends in the run's letters; gives the versions of jobs that are skipped, and groups of ready ones."""
-        ended = {done.versions.place: state for done in collected if (state := done.state) is not None}
-        for done in collected:
-            if done.state is NodeState.COMPLETED:
-                for place in self._refused(done, done.versions.document.get("result_payload")):
-                    held.refused.setdefault(place, []).append(done.versions.place)
-        found = self._plan.after(held.letters, ended, held.refused)
-        is_first_attempt = self._origin.workflow_id == str(self._run_id)
-        heads = {} if is_first_attempt else self._table.heads([self._id(one.place) for one in found.skipped], tx)
-        moves = skips(self._dag, self._plan, self._run_id, found.skipped, heads=heads, origin=self._origin)
-        busy = held.letters.count(LETTERS[NodeState.READY]) - len(found.ready)
-        return moves, groups_of(self._dag, self._plan, self._run_id, found.ready, self._origin, busy=busy)
-
-    def _later(self, done: _Done) -> list[Work]:
-        """Make the group that tries a job again when it is time, or ends it once the run has ended that it started."""
-        due = done.versions.following
-        if done.versions.child_run_id is not None:
-            return [self._again(done, ends=True)]
-        if due is None or not due.late or done.state is not None:
-            return []
-        return [self._again(done, delay_seconds=max(due.due_at.timestamp() - time.time(), 0.001))]
-
-    def _again(self, done: _Done, **options: Any) -> Work:
-        places, again = [done.versions.place], str(done.versions.version)  # a snooze is no attempt
-        return group_of(self._dag, self._run_id, places, self._origin, again=again, **options)

@@ -51,7 +51,7 @@ class JobRun(StatusTracking, DomainEntity, states=JOB_STATES):
     error_message: str | None = None
     error_type: str | None = None
     because: str | None = None
-    """Why it was skipped."""
+    """Why it was skipped, or marked by hand, or from which run it was taken over."""
     after_failure: bool = False
     """Whether it was skipped since something before it failed, and so counts as failed for what comes after."""
     due_at: datetime | None = None

@@ -127,11 +127,25 @@ class Plan:
             refused: Is changed: what branches among them chose is forgotten.
         """
         cleared = set(places)
-        for place in cleared:
-            letters[place] = LETTERS[S.WAITING]
-        for place in list(refused):
-            refused[place] = [branch for branch in refused[place] if branch not in cleared]
+        _take_back(letters, cleared, refused)
         return self._settled(letters, cleared, refused)
+
+    def marked(
+        self, letters: list[str], place: int, state: NodeState, cleared: Iterable[int], refused: dict[int, list[int]]
+    ) -> Next:
+        """Note an end that somebody says of a job, whatever it was, and tell what follows.
+
+        Args:
+            letters: The run's, which are changed.
+            place: The job.
+            state: How it has ended.
+            cleared: Jobs after it that are decided on anew; the others that have ended stay as they are.
+            refused: As for `again`; what the job itself does not choose is included.
+        """
+        letters[place] = LETTERS[state]
+        again = set(cleared)
+        _take_back(letters, again, refused)
+        return self._settled(letters, again.union(self._after[place]), refused)
 
     def _settled(self, letters: list[str], touched: set[int], refused: Mapping[int, list[int]]) -> Next:
         """Decide on jobs that wait, and on those after the ones that are skipped."""
@@ -156,6 +170,31 @@ class Plan:
                     heapq.heappush(waiting, (self.dag.level(self.names[after]), after))
         found.ready.sort()
         return found
+
+    def places(self, names: Iterable[str]) -> list[int]:
+        """Give the places of some jobs, in order."""
+        return sorted(self.place[name] for name in names)
+
+    def difference(self, now: Plan) -> str:
+        """Say in what another plan first differs, as what has changed; empty if in nothing that matters to a run.
+
+        Args:
+            now: The other one, whose jobs may be in another order.
+        """
+        if new := [name for name in now.names if name not in self.dag]:
+            return f"job {new[0]!r} is new"
+        if gone := [name for name in self.names if name not in now.dag]:
+            return f"job {gone[0]!r} is gone"
+        for name in self.names:
+            was, is_now = sorted(self.dag.upstream(name)), sorted(now.dag.upstream(name))
+            if was != is_now:
+                return f"job {name!r} waits for {_listed(is_now)}, and then waited for {_listed(was)}"
+            rule_was, rule_now = self._rule(self.place[name]), now._rule(now.place[name])
+            if rule_was != rule_now:
+                return f"job {name!r} has the rule {rule_now}, and then had {rule_was}"
+            if (name in self.branches) != (name in now.branches):
+                return f"job {name!r} {'chooses' if name in now.branches else 'no longer chooses'} what follows"
+        return ""
 
     def refused_by(self, place: int, value: object) -> list[int]:
         """List the places of the jobs that a branch did not choose, given its result.
@@ -190,3 +229,15 @@ class Plan:
 
     def _rule(self, place: int) -> TriggerRule:
         return self.rules.get(self.names[place], TriggerRule.ALL_SUCCESS)
+
+
+def _take_back(letters: list[str], cleared: set[int], refused: dict[int, list[int]]) -> None:
+    """Have jobs wait again, and forget what branches among them chose."""
+    for place in cleared:
+        letters[place] = LETTERS[S.WAITING]
+    for place in list(refused):
+        refused[place] = [branch for branch in refused[place] if branch not in cleared]
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names) or "nothing"

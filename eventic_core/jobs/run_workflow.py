@@ -15,7 +15,7 @@ from eventic_core.automation.status import ExecutionStatus
 from eventic_core.errors import InvalidStateError, VersionConflict
 from eventic_core.graph import NodeState, run_state
 from eventic_core.jobs.dag_run import DagRun
-from eventic_core.jobs.declared import find
+from eventic_core.jobs.definition import definition_of
 from eventic_core.jobs.plan import STATES
 from eventic_core.jobs.running import groups_of, plan_of
 from eventic_core.records.port import OwnershipLost
@@ -47,7 +47,7 @@ class DagWorkflow:
         self._store = assignment.store
         self._table = DagRunTable(assignment.store)
         self._run_id = UUID(values["run"])
-        self._dag = find(values["dag"])
+        self._dag = definition_of(self._run_id, values["dag"])
         self._origin = Origin(
             actor=values["actor"], correlation_id=values["correlation_id"], workflow_id=assignment.run_id
         )
@@ -81,8 +81,8 @@ class DagWorkflow:
             self._in_transaction(self._end, "null")
 
     def _begin(self) -> None:
+        held = self._table.hold(self._run_id, transaction_of_scope())  # before its record, as whoever steers it
         DagRun.hydrate(self._run_id).start()
-        held = self._table.hold(self._run_id, transaction_of_scope())
         ready = [place for place, letter in enumerate(held.letters) if STATES[letter] is NodeState.READY]
         scope = current_scope()
         assert scope is not None

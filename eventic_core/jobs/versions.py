@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -13,9 +14,11 @@ from eventic_core.automation.status import ExecutionStatus
 from eventic_core.graph import NodeState
 from eventic_core.jobs.awaited import Awaited
 from eventic_core.jobs.job_run import JobRun
+from eventic_core.jobs.running import job_id_of
+from eventic_core.jobs.status import WAY_TO
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from eventic_core.automation.item import Outcome
     from eventic_core.automation.retries import Retried
@@ -54,11 +57,28 @@ class JobRunVersions(ItemExecutionVersions):
                 "due_at": None,
                 "properties": {},
             }
+            if (job_id := job_id_of(run_id, name)) is not None:
+                document["job_id"] = job_id
         else:
             document = from_json(head.data)
         version = _NEW if head is None else head.version
         made = cls(job_run_id, document, None, item_id=job_run_id, version=version, origin=origin)
         made.place = place
+        return made
+
+    @classmethod
+    def taken_over(cls, run_id: UUID, place: int, ended: Mapping[str, Any], *, origin: Origin) -> JobRunVersions:
+        """Make the run of a job that ended in another run, as it was there; move by move, each a version."""
+        job_run_id, status = job_run_id_of(run_id, ended["job"]), S(ended["status"])
+        note = f"taken over from run {ended['dag_run_id']}"
+        because = ended.get("because") or (ended.get("error_message") if status is not S.COMPLETED else None)
+        its_own = {"dag_run_id": str(run_id), "number": place + 1, "status": S.PENDING.value}
+        document = {**ended, **its_own, "because": f"{note}: {because}" if because else note}
+        made = cls(job_run_id, document, None, item_id=job_run_id, version=_NEW, origin=origin)
+        made.place = place
+        made.pend()
+        for step in WAY_TO.get(status, (status,)):
+            made._move("fork", step)
         return made
 
     @property
@@ -89,10 +109,52 @@ class JobRunVersions(ItemExecutionVersions):
         most = self.attempts + max_attempts
         self._move("rerun", S.PENDING, **outcome, **times, after_failure=False, max_attempts=most)
 
+    def mark(self, status: ExecutionStatus, reason: str, result: Any = None) -> None:
+        """Somebody says how it has ended."""
+        self.pend()
+        moment = datetime.now(UTC)
+        is_failed = status is S.FAILED
+        document = {
+            **self.document,
+            "status": status.value,
+            "result_payload": result,
+            "because": reason,
+            "error_message": reason if is_failed else None,
+            "error_type": None,
+            "after_failure": False,
+            **self._anew(),
+            "due_at": None,
+            "started_at": self.document.get("started_at") or moment,
+            "finished_at": moment,
+        }
+        # One that is being tried is skipped by `skip` only, whoever calls it.
+        calls = "mark,skip" if (self.status, status) == (S.PROCESSING, S.SKIPPED) else "mark"
+        self._append(reason, calls, document, self.status)
+
     def cancel(self, reason: str) -> None:
         """It is not wanted any more."""
         self.pend()
         self._move("cancel", S.CANCELLED, error_message=reason, due_at=None)
+
+
+def reruns(
+    dag: DeclaredDag,
+    plan: Plan,
+    run_id: UUID,
+    places: Iterable[int],
+    *,
+    heads: Mapping[UUID, JobHead],
+    origin: Origin,
+) -> list[Append]:
+    """Make the versions of jobs that are to be done again; `heads` are those of them that had run before."""
+    appends: list[Append] = []
+    for place in places:
+        name = plan.names[place]
+        head, most = heads.get(job_run_id_of(run_id, name)), dag.jobs[name].max_attempts
+        versions = JobRunVersions.at(run_id, place, name, head, max_attempts=most, origin=origin)
+        versions.rerun(most)
+        appends += versions.versions
+    return appends
 
 
 def skips(

@@ -98,9 +98,9 @@ class DagRunTable:
         workflow_id, dag, state, letters, refused, parameters, *moments = rows[0]
         return DagRunRow(workflow_id, dag, state, letters, _places(refused), from_json(parameters), *moments)
 
-    def plan(self, run_id: UUID) -> dict[str, Any] | None:
+    def plan(self, run_id: UUID, tx: PostgresTransaction | None = None) -> dict[str, Any] | None:
         """Read what comes after what in a run, as JSON data; `None` if it is none of a DAG."""
-        rows = self._store.database.fetch(_PLAN, (run_id,))
+        rows = (tx or self._store.database).fetch(_PLAN, (run_id,))
         plan: dict[str, Any] | None = from_json(rows[0][0]) if rows else None
         return plan
 

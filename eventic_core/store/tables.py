@@ -147,7 +147,7 @@ sa.Index(
     postgresql_where=sa.text("state in ('open', 'retried')"),
 )
 
-# In words that only these two indexes know: without statistics of a class, as when its first run begins, the planner
+# In words that only these indexes know: without statistics of a class, as when its first run begins, the planner
 # thinks records_class_current as good, and then each group would read all executions there are.
 sa.Index(
     "records_items",
@@ -163,6 +163,13 @@ sa.Index(
     sa.text("(data ->> 'status')"),
     sa.text("((data ->> 'number')::bigint)"),
     postgresql_where=sa.and_(LIVE, sa.text("class_type || '' = 'ItemExecution'")),
+    _table=records,
+)
+sa.Index(
+    "records_schedule_runs",
+    sa.text("(data ->> 'schedule_id')"),
+    sa.text("(data ->> 'status')"),
+    postgresql_where=sa.and_(LIVE, sa.text("class_type || '' = 'DagRun' and data ->> 'schedule_id' is not null")),
     _table=records,
 )
 
@@ -227,4 +234,18 @@ waits = sa.Table(
     sa.Column("run_id", sa.Uuid, primary_key=True),
     sa.Column("work_id", sa.Text, primary_key=True),
     comment="work that goes on when a run has ended",
+)
+
+schedules = sa.Table(
+    "schedules",
+    metadata,
+    sa.Column("schedule_id", sa.Uuid, primary_key=True),
+    sa.Column("timetable", sa.Text, nullable=False, comment="by which it was decided"),
+    sa.Column("decided_until", sa.TIMESTAMP(timezone=True), nullable=False, comment="no due time up to here is open"),
+    sa.Column("waiting_due_at", sa.TIMESTAMP(timezone=True), comment="the due time whose run waits for another to end"),
+    sa.Column("missed", sa.BigInteger, nullable=False, server_default="0", comment="due times that no worker came to"),
+    sa.Column("skipped", sa.BigInteger, nullable=False, server_default="0", comment="due times left out for a run"),
+    sa.Column("last_error", sa.Text, comment="why the last run that was due could not be started; null if it was"),
+    sa.Column("changed_at", sa.TIMESTAMP(timezone=True), nullable=False, server_default=sa.text("clock_timestamp()")),
+    comment="how far each schedule has come; moves with the runs it starts, in their transactions",
 )

@@ -85,6 +85,60 @@ def test_a_failed_run_says_why_and_is_run_again(eventic_dag: Callable[..., Resul
     assert again.output.splitlines()[-1] == f"{run_id}  COMPLETED"
 
 
+def test_a_failed_job_is_marked_by_hand_with_a_reason(eventic_dag: Callable[..., Result], tmp_path: Path) -> None:
+    dry = tmp_path / "dry"
+    dry.touch()
+    run_id = eventic_dag("run", "cli-plant", "count=4", f"flag={dry}", "--watch", *APP).output.splitlines()[0]
+    for words, problem in (
+        ((), "Missing option '--reason'"),
+        (("--reason", " "), "needs a reason"),
+        (("--reason", "weighed", "--result", '"many"'), "does not fit int"),
+        (("--reason", "weighed", "--result", "many"), "'many' is no JSON"),
+        (("--reason", "weighed", "--status", "DONE"), "'DONE' is not one of"),
+    ):
+        refused = eventic_dag("mark", run_id, "grow", *words, *APP)
+        assert refused.exit_code != 0
+        assert problem in refused.output
+    marking = ("--reason", "weighed by hand", "--result", "12", "--actor", "ada", "--watch")
+    marked = eventic_dag("mark", run_id, "grow", *marking, *APP)
+    assert marked.exit_code == 0, marked.output
+    ready, *jobs, last = marked.output.splitlines()
+    assert ready == "reap"
+    assert sorted(jobs) == ["grow  COMPLETED  weighed by hand", "reap  COMPLETED", "seed  COMPLETED"]
+    assert last == f"{run_id}  COMPLETED"
+    shown = [json.loads(line) for line in eventic_dag("show", run_id, "--json").output.splitlines()]
+    assert [(row["job"], row["why"]) for row in shown] == [("seed", ""), ("grow", "weighed by hand"), ("reap", "")]
+    refused = eventic_dag("mark", run_id, "grow", "--reason", "again", "--result", "12", *APP)
+    assert (refused.exit_code, "is COMPLETED" in refused.output) == (1, True)
+
+
+def test_a_run_is_forked_from_what_failed_and_from_jobs_that_are_named(
+    eventic_dag: Callable[..., Result], tmp_path: Path
+) -> None:
+    dry = tmp_path / "dry"
+    dry.touch()
+    run_id = eventic_dag("run", "cli-plant", "count=4", f"flag={dry}", "--watch", *APP).output.splitlines()[0]
+    wet = ("--parameter", f"flag={tmp_path / 'wet'}")
+    forked = eventic_dag("fork", run_id, *wet, "--watch", *APP)
+    assert forked.exit_code == 0, forked.output
+    made, *jobs, last = forked.output.splitlines()
+    assert made != run_id
+    assert jobs == [f"seed  COMPLETED  taken over from run {run_id}", "grow  COMPLETED", "reap  COMPLETED"]
+    assert last == f"{made}  COMPLETED"
+    again = eventic_dag("fork", made, "--from", "seed", "--from", "reap", "--parameter", "count=9", "--watch", *APP)
+    assert again.exit_code == 0, again.output
+    assert again.output.splitlines()[1:-1] == ["seed  COMPLETED", "grow  COMPLETED", "reap  COMPLETED"]
+    for words, problem in (
+        ((), "no job has failed"),
+        (("--from", "sow"), "'sow'"),
+        (("--from", "grow", "--parameter", "count=9"), "'count' would change nothing"),
+        (("--from", "grow", "--parameter", "flag"), "write NAME=VALUE"),
+    ):
+        refused = eventic_dag("fork", made, *words, *APP)
+        assert refused.exit_code != 0
+        assert problem in refused.output
+
+
 def test_a_dag_and_a_run_are_drawn(eventic_dag: Callable[..., Result], tmp_path: Path) -> None:
     assert eventic_dag("draw", "cli-plant", *APP).output.startswith("flowchart")
     run_id = eventic_dag("run", "cli-plant", "count=1", f"flag={tmp_path / 'dry'}", *APP).output.strip()

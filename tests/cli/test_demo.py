@@ -20,6 +20,7 @@ ROWS = len(airportsdata.load("IATA"))
 CORRECTIONS = 1623  # of airportsdata 20260905, which the facts below are of too
 VERSIONS = ROWS + CORRECTIONS
 NEIGHBOURS, ALONE, AT_ONE_PLACE = 7849, 31, 4
+COUNTRIES = 233
 FACTS = (
     "BFF Western Nebraska Regional Airport, Scottsbluff, Nebraska, US",
     "3967.3 -> 3967.0",
@@ -38,6 +39,10 @@ FACTS = (
     f"{NEIGHBOURS:,} COMPLETED {AT_ONE_PLACE} FAILED {ALONE} SKIPPED",
     f"{AT_ONE_PLACE} x ValueError: it is where 'BSL' is",
     "BFF TOR 50.7 km demo-neighbours",
+    "What came of the nightly DAG: demo-nightly, COMPLETED",
+    "hold SKIPPED skipped: gate did not choose it",
+    "CN 256 airports highest DCY demo-nightly.load",
+    f"published: {COUNTRIES} countries; most airports: US, 1,952",
     "14,472 ft DCY Daocheng Yading Airport Sichuan",
     "14,022 ft NGQ Ngari Gunsa Airport Tibet",
     f"{ROWS:,} airports in {VERSIONS:,} versions, from airportsdata 20260905",
@@ -85,7 +90,9 @@ def items(url: str) -> list[tuple[Any, ...]]:
     return rows(
         url,
         "select data->'number', data->>'status', data->'result_payload', data->>'error_message' "
-        "from eventic.records where class_type = 'ItemExecution' and superseded_at is null order by 1",
+        "from eventic.records where class_type = 'ItemExecution' and superseded_at is null and data->>'run_id' = "
+        "(select id::text from eventic.records where class_type = 'Run' and version = 0 "
+        "and correlation_id = 'demo-neighbours') order by 1",
     )
 
 
@@ -179,6 +186,7 @@ def test_killed_at_any_moment_it_ends_as_if_never_killed(database_url: str, migr
         lambda _, corrected, __: corrected > 1100,
         lambda _, __, found: found > 0,
         lambda _, __, found: found > NEIGHBOURS // 2,
+        lambda *_: counts(database_url).get("DemoCountry", (0,))[0] > COUNTRIES // 2,
     ]
     killed = [kill_when(database_url, reached) for reached in moments]
     assert sum(killed) >= 3, "the demo is so fast that it was hardly ever killed"
@@ -188,6 +196,7 @@ def test_killed_at_any_moment_it_ends_as_if_never_killed(database_url: str, migr
     assert done(database_url) == (ROWS, CORRECTIONS, NEIGHBOURS)
     assert problems(database_url) == {}
     run(migrated_url)
+    assert counts(database_url)["DemoNightly"] == (1, 1, 1)
     assert demo_counts(database_url) == demo_counts(migrated_url)
     assert items(database_url) == items(migrated_url)
     assert content(database_url) == content(migrated_url)
@@ -202,7 +211,9 @@ def test_two_at_once_share_the_work(database_url: str) -> None:
     assert [code for *_, code in ended] == [0, 0], [errors[-500:] for _, errors, _ in ended]
     assert counts(database_url)["DemoAirport"] == (VERSIONS, ROWS, ROWS)
     assert counts(database_url)["DemoNeighbour"] == (NEIGHBOURS, NEIGHBOURS, NEIGHBOURS)
-    assert counts(database_url)["Run"][1:] == (1, 1)
+    assert counts(database_url)["DemoCountry"] == (COUNTRIES, COUNTRIES, COUNTRIES)
+    assert counts(database_url)["DemoNightly"] == (1, *counts(database_url)["DagRun"][1:]) == (1, 1, 1)
+    assert counts(database_url)["Run"][1:] == (2, 2)  # over the batch, and of the nightly's load
     assert problems(database_url) == {}
 
 

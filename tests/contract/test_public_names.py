@@ -12,13 +12,13 @@ from eventic_core import Record
 from eventic_core.errors import EventicError
 
 NAMES = """
-    AsOf Blame BlockingInLoop Change ChangedOutsideScope ConfigurationError Conflict Cursor CycleFound Diff
-    DuplicateKey DuplicateRegistration Eventic EventicError EvolutionError Filter Handle Invalid InvalidBackfill
-    InvalidBranch InvalidDag InvalidFilter InvalidRecord InvalidRecordClass InvalidSchedule InvalidStateError
-    MigrationRequired Nondeterminism NotAllowed NotFound NotInitialised NotLaunched NotRegistered NotSerialisable Page
-    Properties Query Queue Record RecordDeleted RecordExists RecordNotFound Ref RemoteError ReplayDiverged
-    ResultTimeout Retry RunCancelled RunNotFound ScopeError Stamp StoreUnavailable StoredVersion UnknownJob UnknownRule
-    VersionConflict WriteInStep evented later on plain
+    AsOf Blame BlockingInLoop Change ChangedOutsideScope ChildRunFailed ConfigurationError Conflict Cursor CycleFound
+    Diff DuplicateKey DuplicateRegistration EndlessMap Eventic EventicError EvolutionError Filter Handle Invalid
+    InvalidBackfill InvalidBranch InvalidDag InvalidFilter InvalidRecord InvalidRecordClass InvalidSchedule
+    InvalidStateError MigrationRequired Nondeterminism NotAllowed NotFound NotInitialised NotLaunched NotRegistered
+    NotSerialisable Page Properties Query Queue Record RecordDeleted RecordExists RecordNotFound Ref RemoteError
+    ReplayDiverged ResultTimeout Retry RunCancelled RunNotFound ScopeError Stamp StoreUnavailable StoredVersion
+    UnknownJob UnknownRule VersionConflict WriteInStep evented later on plain
 """.split()  # noqa: SIM905 - eighty short lines would hide what is pinned
 
 

@@ -18,6 +18,11 @@ SIZE = 150
 _calls = os.open(CALLS, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 OUTCOMES: dict[str, Outcome] = {}
 """What each job does if it runs, for the pure model."""
+ELEMENTS = 4
+COPIES: dict[str, int] = {}
+"""Records that a job makes, if not one: a mapped one makes one for each element."""
+NESTED: set[str] = set()
+"""Jobs that start a run of the inner DAG."""
 
 
 class Made(Record, class_type="DagKillsMade"):
@@ -26,36 +31,68 @@ class Made(Record, class_type="DagKillsMade"):
     job: str
 
 
+@job
+def inside() -> None:
+    time.sleep(0.02)
+    Made(job="inside")
+
+
+INNER = dag("kills: inner", inside)
+
+
+def _noted(name: str, context: JobContext) -> None:
+    os.write(_calls, f"{name} {context.attempt} {time.time():.6f} {os.getpid()}\n".encode())
+    time.sleep(0.02)
+    Made(job=name)
+
+
 def _job(name: str, upstream: list[str], followers: list[str], chance: random.Random) -> DeclaredJob[Any, Any]:
     luck = chance.random()
-    fails_once, fails, skips = luck < 0.15, 0.15 <= luck < 0.17, 0.17 <= luck < 0.2
     branches = luck >= 0.96 and bool(followers)
     chosen = chance.sample(followers, chance.randint(1, len(followers))) if branches else []
-    if fails:
-        OUTCOMES[name] = NodeState.FAILED
-    elif skips:
-        OUTCOMES[name] = NodeState.SKIPPED
-    elif branches:
+    options: dict[str, Any] = {
+        "name": name,
+        "depends_on": upstream,
+        "rule": chance.choice(list(TriggerRule)) if chance.random() < 0.4 else TriggerRule.ALL_SUCCESS,
+        "retry": {ConnectionError: Retry(max_attempts=9, delay_seconds=0.01)},
+        "branch": branches,
+    }
+    if 0.2 <= luck < 0.26:
+        return _mapped(name, options)
+    return _plain(name, luck, chosen, options)
+
+
+def _mapped(name: str, options: dict[str, Any]) -> DeclaredJob[Any, Any]:
+    COPIES[name] = ELEMENTS
+
+    @job(**options, map="element", over=lambda: range(ELEMENTS))
+    def work(element: int, context: JobContext) -> int:
+        _noted(name, context)
+        return element
+
+    return work
+
+
+def _plain(name: str, luck: float, chosen: list[str], options: dict[str, Any]) -> DeclaredJob[Any, Any]:
+    fails_once, fails, skips = luck < 0.15, 0.15 <= luck < 0.17, 0.17 <= luck < 0.2
+    is_nested = 0.26 <= luck < 0.3
+    if is_nested:
+        NESTED.add(name)
+    if fails or skips:
+        OUTCOMES[name] = NodeState.FAILED if fails else NodeState.SKIPPED
+    elif chosen:
         OUTCOMES[name] = Choice(tuple(chosen))
 
-    @job(
-        name=name,
-        depends_on=upstream,
-        rule=chance.choice(list(TriggerRule)) if chance.random() < 0.4 else TriggerRule.ALL_SUCCESS,
-        retry={ConnectionError: Retry(max_attempts=9, delay_seconds=0.01)},
-        branch=branches,
-    )
+    @job(**options)
     def work(context: JobContext) -> Any:
-        os.write(_calls, f"{name} {context.attempt} {time.time():.6f} {os.getpid()}\n".encode())
-        time.sleep(0.02)
-        Made(job=name)
+        _noted(name, context)
         if fails:
             raise ValueError(f"{name} is bad")
         if fails_once and context.attempt == 1:
             raise ConnectionError("try again")
         if skips:
             return Skip("nothing to do")
-        return chosen if branches else name
+        return INNER.start() if is_nested else chosen or name
 
     return work
 
@@ -76,7 +113,7 @@ def _dag(seed: int) -> Any:
     return dag("kills", *[_job(name, upstream[name], followers[name], chance) for name in upstream], concurrency=8)
 
 
-KILLED = _dag(7)
+KILLED = _dag(35)
 
 if __name__ == "__main__":
     Eventic.init(name="kills", database_url=sys.argv[1])

@@ -1,0 +1,2 @@
+-- Purpose: the moment, by the database's clock. Locks: none. Index: none.
+select clock_timestamp()
