@@ -345,20 +345,20 @@ def both(left: int, right: int) -> int:
 
 
 def test_a_stored_dag_follows_the_code_and_keeps_what_people_say(name: str) -> None:
-    one, two = (job(name=each)(lambda: 1) for each in ("one", "two"))
+    one, two = (job(name=each)(lambda: 1) for each in ("uno", "duo"))
     last = job(name="last", inputs={"left": one, "right": two})(both.function)
     first = redeclared(name, one, two, job(name="gone")(text.function), last).stored()
-    first.jobs["one"].update(retries=4, description="ours", priority=0)
-    JobDependency(job_id=first.jobs["two"].id, depends_on_id=first.jobs["one"].id)  # of people
+    first.jobs["uno"].update(retries=4, description="ours", priority=0)
+    JobDependency(job_id=first.jobs["duo"].id, depends_on_id=first.jobs["uno"].id)  # of people
     Job(name="more", dag=name, function="sd text")
     swapped = job(name="last", inputs={"left": two, "right": one}, rule="all_done", priority=3)(both.function)
     found = redeclared(name, one, two, swapped).stored()
-    assert list(found.jobs) == ["one", "two", "last", "more"]
-    assert (found.jobs["one"].retries, found.jobs["one"].description, found.jobs["one"].priority) == (4, "ours", 5)
+    assert list(found.jobs) == ["uno", "duo", "last", "more"]
+    assert (found.jobs["uno"].retries, found.jobs["uno"].description, found.jobs["uno"].priority) == (4, "ours", 5)
     assert (found.jobs["last"].rule, found.jobs["last"].priority) == (TriggerRule.ALL_DONE, 3)
     names = {one.id: one.name for one in found.jobs.values()}
     waits = {(names[w.job_id], names[w.depends_on_id], w.argument, w.declared) for w in found.dependencies}
-    assert waits == {("two", "one", None, False), ("last", "two", "left", True), ("last", "one", "right", True)}
+    assert waits == {("duo", "uno", None, False), ("last", "duo", "left", True), ("last", "uno", "right", True)}
     assert Job.where(dag=name, name="gone").count() == 0
     versions = {one.id: one.version for one in [*found.jobs.values(), *found.dependencies]}
     again = redeclared(name, one, two, swapped).stored()
@@ -366,18 +366,18 @@ def test_a_stored_dag_follows_the_code_and_keeps_what_people_say(name: str) -> N
 
 
 def test_what_people_added_and_the_code_now_make_a_cycle_of_is_refused_and_nothing_is_stored(name: str) -> None:
-    one, two = (job(name=each)(lambda: 1) for each in ("one", "two"))
+    one, two = (job(name=each)(lambda: 1) for each in ("uno", "duo"))
     first = redeclared(name, one, two).stored()
-    JobDependency(job_id=first.jobs["one"].id, depends_on_id=first.jobs["two"].id)
-    with pytest.raises(CycleFound, match=r"one -> two -> one|two -> one -> two"):
-        redeclared(name, one, job(name="two", depends_on=["one"], priority=1)(lambda: 1)).stored()
-    assert stored_dag(name).jobs["two"].priority == 5
+    JobDependency(job_id=first.jobs["uno"].id, depends_on_id=first.jobs["duo"].id)
+    with pytest.raises(CycleFound, match=r"uno -> duo -> uno|duo -> uno -> duo"):
+        redeclared(name, one, job(name="duo", depends_on=["uno"], priority=1)(lambda: 1)).stored()
+    assert stored_dag(name).jobs["duo"].priority == 5
 
 
 def test_one_result_as_two_arguments_cannot_be_stored(name: str) -> None:
-    one = job(name="one")(lambda: 1)
+    one = job(name="uno")(lambda: 1)
     twice = job(name="twice", inputs={"left": one, "right": one})(both.function)
-    with pytest.raises(Invalid, match="takes the result of 'one' as 'left' and as 'right'"):
+    with pytest.raises(Invalid, match="takes the result of 'uno' as 'left' and as 'right'"):
         dag(name, one, twice).stored()
     assert Job.where(dag=name).count() == 0
 
