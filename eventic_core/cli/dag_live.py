@@ -17,7 +17,7 @@ from eventic_core.automation.status import ExecutionStatus
 from eventic_core.graph import NodeState
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from rich.console import Console, RenderableType
 
@@ -42,17 +42,23 @@ _STYLES: Final = {
 
 
 def follow(run: DagRun) -> None:
-    """Show a run until it has ended, then its status in a line; ends the command with 1 unless it completed."""
-    if sys.stdout.isatty():
-        _draw(run)
-    else:
-        _print_jobs(run)
-    click.echo(f"{run.id}  {run.status}" + (f"  {run.error_summary}" if run.error_summary else ""))
+    """Watch a run until it has ended; ends the command with 1 unless it completed."""
+    watch(run)
     if run.status != ExecutionStatus.COMPLETED:
         click.get_current_context().exit(1)
 
 
-def _print_jobs(run: DagRun) -> None:
+def watch(run: DagRun, *, is_over: Callable[[], bool] = lambda: False) -> None:
+    """Show a run until it has ended, then its status in a line; no longer once `is_over` says so."""
+    if sys.stdout.isatty():
+        _draw(run, is_over)
+    else:
+        _print_jobs(run, is_over)
+    if run.status.is_finished:
+        click.echo(f"{run.id}  {run.status}" + (f"  {run.error_summary}" if run.error_summary else ""))
+
+
+def _print_jobs(run: DagRun, is_over: Callable[[], bool]) -> None:
     """Print each job once as it ends."""
     told: set[str] = set()
     while True:
@@ -62,12 +68,12 @@ def _print_jobs(run: DagRun) -> None:
                 told.add(name)
                 why = run.why(name)
                 click.echo(f"{name}  {state}" + (f"  {why}" if why else ""))
-        if run.status.is_finished:
+        if run.status.is_finished or is_over():
             return
         time.sleep(_WATCH_SECONDS)
 
 
-def _draw(run: DagRun) -> None:
+def _draw(run: DagRun, is_over: Callable[[], bool]) -> None:
     """Draw the run again and again in place."""
     from rich.console import Console
     from rich.live import Live
@@ -82,7 +88,7 @@ def _draw(run: DagRun) -> None:
             shown = set(seen.moving(states, _room(console)))
             looks = {look.job: look for look in run.look(*shown)} if shown else {}
             live.update(frame(run, states, [looks[name] for name in order if name in shown]), refresh=True)
-            if run.status.is_finished:
+            if run.status.is_finished or is_over():
                 return
             time.sleep(_FRAME_SECONDS)
 

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from eventic_core.jobs.backfill import Backfill
     from eventic_core.jobs.context import JobContext
     from eventic_core.jobs.dag_run import DagRun
-    from eventic_core.jobs.declared import DeclaredDag, DeclaredJob, dag, job
+    from eventic_core.jobs.declared_dag import DeclaredDag, dag
+    from eventic_core.jobs.declared_job import DeclaredJob, job
     from eventic_core.jobs.entities import DEFAULT_PRIORITY, Job, JobDependency
     from eventic_core.jobs.job_run import JobRun
     from eventic_core.jobs.repository import JobRepository
@@ -34,7 +35,8 @@ _MODULES = {
     "jobs.backfill": ("Backfill",),
     "jobs.context": ("JobContext",),
     "jobs.dag_run": ("DagRun",),
-    "jobs.declared": ("DeclaredDag", "DeclaredJob", "dag", "job"),
+    "jobs.declared_dag": ("DeclaredDag", "dag"),
+    "jobs.declared_job": ("DeclaredJob", "job"),
     "jobs.entities": ("DEFAULT_PRIORITY", "Job", "JobDependency"),
     "jobs.job_run": ("JobRun",),
     "jobs.repository": ("JobRepository",),

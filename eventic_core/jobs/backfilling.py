@@ -10,7 +10,7 @@ from uuid import UUID
 from eventic_core.automation.starting import transaction_of_scope
 from eventic_core.automation.status import ExecutionStatus
 from eventic_core.jobs.backfill import BACKFILL_ID, Backfill
-from eventic_core.jobs.declared import find
+from eventic_core.jobs.declared_dag import find
 from eventic_core.jobs.schedule import parameters_at
 from eventic_core.jobs.schedule_work import decide_and_sleep, taken
 from eventic_core.jobs.scheduling import NOT_ITS_FAULT

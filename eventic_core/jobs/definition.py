@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from eventic_core.errors import DuplicateRegistration, Invalid, InvalidDag, NotRegistered, RunNotFound, UnknownJob
 from eventic_core.graph import TriggerRule
-from eventic_core.jobs.declared import DeclaredDag, DeclaredJob, check_types, find
+from eventic_core.jobs.declared_dag import DeclaredDag, check_types, find
 from eventic_core.jobs.plan import Plan
 from eventic_core.jobs.registry import find_job
 from eventic_core.jobs.running import STORED_JOBS_QUEUE, planned, stored_queue_of
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from eventic_core.automation.retries import Retries
+    from eventic_core.jobs.declared_job import DeclaredJob
     from eventic_core.jobs.entities import Job
     from eventic_core.jobs.stored import StoredDag
 

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from uuid import UUID
 
-    from eventic_core.jobs.declared import DeclaredDag, DeclaredJob
+    from eventic_core.jobs.declared_dag import DeclaredDag
+    from eventic_core.jobs.declared_job import DeclaredJob
     from eventic_core.jobs.plan import Plan
     from eventic_core.jobs.versions import JobRunVersions
     from eventic_core.records.port import Append, Work

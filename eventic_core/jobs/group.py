@@ -42,7 +42,7 @@ from eventic_core.store.waits import WaitTable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from eventic_core.jobs.declared import DeclaredJob
+    from eventic_core.jobs.declared_job import DeclaredJob
     from eventic_core.runtime.performing import Assignment
     from eventic_core.store.dag_runs import JobHead
     from eventic_core.store.transaction import PostgresTransaction

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
     from eventic_core.automation.run import Run
     from eventic_core.automation.steering import ItemContext
-    from eventic_core.jobs.declared import DeclaredDag, DeclaredJob
+    from eventic_core.jobs.declared_dag import DeclaredDag
+    from eventic_core.jobs.declared_job import DeclaredJob
 
 _CONCURRENCY = 16
 """Elements that one worker does at a time, where the job does not say."""

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from eventic_core.jobs.dag_run import DagRun
-    from eventic_core.jobs.declared import DeclaredDag, DeclaredJob
+    from eventic_core.jobs.declared_dag import DeclaredDag
+    from eventic_core.jobs.declared_job import DeclaredJob
     from eventic_core.jobs.plan import Next, Plan
     from eventic_core.records.stamp import Origin
     from eventic_core.store.dag_runs import Held

@@ -8,7 +8,7 @@ from eventic_core.errors import DuplicateRegistration, NotRegistered
 from eventic_core.runtime.functions import same_place
 
 if TYPE_CHECKING:
-    from eventic_core.jobs.declared import DeclaredJob
+    from eventic_core.jobs.declared_job import DeclaredJob
 
 _jobs: dict[str, list[DeclaredJob[Any, Any]]] = {}
 

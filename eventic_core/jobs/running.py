@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from uuid import UUID
 
-    from eventic_core.jobs.declared import DeclaredDag, DeclaredJob
+    from eventic_core.jobs.declared_dag import DeclaredDag
+    from eventic_core.jobs.declared_job import DeclaredJob
     from eventic_core.records.stamp import Origin
     from eventic_core.store.transaction import PostgresTransaction
 

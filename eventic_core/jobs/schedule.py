@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from eventic_core.jobs.backfill import Backfill
-    from eventic_core.jobs.declared import DeclaredDag
+    from eventic_core.jobs.declared_dag import DeclaredDag
     from eventic_core.store.schedules import ScheduleProgress
 
 _RETRIES = 5
@@ -95,7 +95,7 @@ class Schedule(DomainEntity, unique=["name"]):
             raise InvalidSchedule(message)
 
     def _check_parameters(self) -> None:
-        from eventic_core.jobs.declared import find
+        from eventic_core.jobs.declared_dag import find
         from eventic_core.jobs.starting import checked
 
         dag = find(self.dag)
@@ -207,7 +207,7 @@ class Schedule(DomainEntity, unique=["name"]):
     # -- runs
 
     def _start(self, moment: datetime, **more: Any) -> DagRun:
-        from eventic_core.jobs.declared import find
+        from eventic_core.jobs.declared_dag import find
         from eventic_core.jobs.starting import start
 
         refuse_deleted(self)

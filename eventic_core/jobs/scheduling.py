@@ -16,7 +16,7 @@ from pydantic_core import to_json
 from eventic_core.automation.starting import transaction_of_scope
 from eventic_core.errors import Conflict, NotRegistered, StoreUnavailable
 from eventic_core.jobs.dag_run import DagRun
-from eventic_core.jobs.declared import find
+from eventic_core.jobs.declared_dag import find
 from eventic_core.jobs.schedule import Schedule
 from eventic_core.jobs.schedule_work import decide_and_sleep, taken
 from eventic_core.jobs.timetable import Decision, Overlap, decide, firings

@@ -19,7 +19,7 @@ from eventic_core.records.stamp import acting, current_origin
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from eventic_core.jobs.declared import DeclaredDag
+    from eventic_core.jobs.declared_dag import DeclaredDag
 
 
 def start(dag: DeclaredDag, parameters: Mapping[str, Any], *, correlation_id: str | None, **more: Any) -> DagRun:

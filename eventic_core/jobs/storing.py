@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from uuid import UUID
 
-    from eventic_core.jobs.declared import DeclaredDag
+    from eventic_core.jobs.declared_dag import DeclaredDag
     from eventic_core.jobs.stored import StoredDag
 
 Ends = tuple[str, str]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from eventic_core.automation.item import Outcome
     from eventic_core.automation.retries import Retried
-    from eventic_core.jobs.declared import DeclaredDag
+    from eventic_core.jobs.declared_dag import DeclaredDag
     from eventic_core.jobs.plan import Plan, Skipped
     from eventic_core.records.port import Append
     from eventic_core.records.stamp import Origin
