@@ -24,7 +24,7 @@ from eventic_core.automation.sequences import unpacked
 from eventic_core.automation.slice import Refused, Slice
 from eventic_core.automation.status import ExecutionStatus
 from eventic_core.automation.steering import ItemContext
-from eventic_core.errors import InvalidStateError, NotSerialisable, RemoteError, StoreUnavailable, VersionConflict
+from eventic_core.errors import InvalidStateError, NotSerialisable, StoreUnavailable, VersionConflict
 from eventic_core.records import conflicts
 from eventic_core.records.port import StaleWrite, Work
 from eventic_core.records.stamp import Origin
@@ -40,8 +40,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("eventic")
 _CONFLICTS = 20
-_LEAST_DEATHS = 2
-"""Times a worker dies over an item before that is the item's fault, however few attempts it has."""
 S = ExecutionStatus
 
 
@@ -265,15 +263,10 @@ class Group:
 
     def _survived(self, item: ItemExecutionVersions) -> bool:
         """Deal with an item over which a worker died; tells whether it may be tried again."""
-        died = item.attempts
-        error = RemoteError(f"The worker died {died} times over this item.", "worker")
-        most = max(item.document["max_attempts"] or 1, _LEAST_DEATHS)
-        if died >= most:
-            item.give_up(error)
+        survived = item.survived(is_chance=self._assignment.is_chance)
+        if not survived:
             self._slice.add(item, Outcome())
-            return False
-        item.revive(error)
-        return True
+        return survived
 
     # -- overlapping
 

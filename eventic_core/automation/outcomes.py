@@ -32,6 +32,8 @@ IN_GROUP_SECONDS = 0.05
 _NOT_STORED = -1
 WORKER_DIED = "WorkerDied"
 """The class of error of an item that kills its workers."""
+_LEAST_DEATHS = 2
+"""Times a worker dies over an item before that is the item's fault, however few attempts it has."""
 
 
 class Next(NamedTuple):
@@ -169,15 +171,21 @@ class ItemExecutionVersions:
         self.following = Next(moment + timedelta(seconds=seconds), late)
         return self.following.due_at if late else None
 
-    def revive(self, error: BaseException) -> None:
-        """A worker died over it: it is tried again."""
-        what = {"error_message": str(error), "error_type": WORKER_DIED}
-        self._move("fail", S.RETRYING, **what, due_at=None)
+    def survived(self, *, is_chance: bool) -> bool:
+        """A worker died while it was being tried; tells whether it may be tried again, else it has failed.
 
-    def give_up(self, error: BaseException) -> None:
-        """Workers keep dying over it: it has failed."""
-        what = {"error_message": str(error), "error_type": WORKER_DIED}
-        self._move("fail", S.FAILED, **what, finished_at=datetime.now(UTC), due_at=None)
+        If that may be chance, for the worker did other things too, it cost no attempt.
+        """
+        died = self.attempts
+        message = f"The worker died {died} times over this."
+        what: dict[str, Any] = {"error_message": message, "error_type": WORKER_DIED, "due_at": None}
+        if is_chance:
+            what |= {"error_message": "The worker died.", "attempt_count": died - 1}
+        elif died >= max(self.document["max_attempts"] or 1, _LEAST_DEATHS):
+            self._move("fail", S.FAILED, **what, finished_at=datetime.now(UTC))
+            return False
+        self._move("fail", S.RETRYING, **what)
+        return True
 
     def stored(self) -> None:
         """What there was to store is stored."""

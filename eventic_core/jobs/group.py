@@ -23,7 +23,6 @@ from eventic_core.errors import (
     Invalid,
     InvalidStateError,
     NotSerialisable,
-    RemoteError,
     StoreUnavailable,
     VersionConflict,
 )
@@ -51,8 +50,6 @@ _log = logging.getLogger("eventic")
 _ALONE_SECONDS = 0.25
 """After this long a group gives away what it has not begun."""
 _CONFLICTS = 20
-_LEAST_DEATHS = 2
-"""Times a worker dies over a job before that is the job's fault, however few attempts it has."""
 
 
 S = ExecutionStatus
@@ -215,13 +212,15 @@ class JobGroup:
         """Try a job until it has ended, or is to be tried again later, or waits for a run it started."""
         done = self._opened(place)
         outcome = self._came_of_child(done)
-        if outcome is None and done.versions.status == S.PROCESSING and not self._survived(done):
+        has_died = outcome is None and done.versions.status == S.PROCESSING
+        if has_died and not done.versions.survived(is_chance=self._assignment.is_chance):
             self._ends.collect(done)
             return
         while True:
             if outcome is None:
                 done.versions.begin()
                 if self._is_careful:
+                    self._flush()  # so that of the jobs that have begun only this one has not ended
                     self._ends.store_alone(done)
                 outcome = self._attempt(done)
             if self._end(done, outcome):
@@ -316,16 +315,6 @@ class JobGroup:
             done.outcome = outcome
             self._ends.collect(done)
         return versions.following is None or versions.following.late
-
-    def _survived(self, done: Done) -> bool:
-        """Deal with a job over which a worker died; tells whether it may be tried again."""
-        died = done.versions.attempts
-        error = RemoteError(f"The worker died {died} times over this job.", "worker")
-        if died >= max(done.job.max_attempts, _LEAST_DEATHS):
-            done.versions.give_up(error)
-            return False
-        done.versions.revive(error)
-        return True
 
     # -- storing
 

@@ -291,6 +291,7 @@ class Executor:
             run_id=claimed.run_id,
             owner=claimed.owner,
             deaths=deaths,
+            is_chance=deaths <= UNSUSPECTED_CLAIMS,
             values=call.values,
             store=self._store,
             invoke=self._call,

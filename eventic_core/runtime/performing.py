@@ -20,6 +20,7 @@ class Assignment:
         run_id: The run's id.
         owner: The token of the claim: nobody else may complete the run while it stands.
         deaths: How often a worker died over it; 0 while that may be chance.
+        is_chance: Whether the last one was, so that nothing in it is to blame: others ran beside it.
         values: The payload.
         store: Where everything is.
         invoke: Calls a function, awaiting it on the worker's event loop if it is async.
@@ -31,6 +32,7 @@ class Assignment:
     run_id: str
     owner: str
     deaths: int
+    is_chance: bool
     values: dict[str, Any]
     store: PostgresStore
     invoke: Callable[..., Any]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import sys
 import threading
 import time
@@ -114,6 +115,36 @@ def _dag(seed: int) -> Any:
 
 
 KILLED = _dag(35)
+
+
+@job
+def poison(context: JobContext) -> None:
+    os.write(_calls, f"{context.job} {context.attempt} {time.time():.6f} {os.getpid()}\n".encode())
+    Made(job="poison")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@job(map="element", over=lambda: range(ELEMENTS))
+def poisoned(element: int, context: JobContext) -> int:
+    _noted("poisoned", context)
+    if element == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return element
+
+
+def _innocent(number: int) -> DeclaredJob[Any, Any]:
+    return job(name=f"innocent {number}")(lambda: Made(job=f"innocent {number}") and None)
+
+
+INNOCENT = [_innocent(number) for number in range(10)]
+
+
+@job(rule="all_done", depends_on=[poison, poisoned, *INNOCENT])
+def survived() -> None:
+    Made(job="survived")
+
+
+POISONED = dag("kills: poison", *INNOCENT[:5], poison, *INNOCENT[5:], poisoned, survived)
 
 if __name__ == "__main__":
     Eventic.init(name="kills", database_url=sys.argv[1])

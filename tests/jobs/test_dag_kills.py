@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from dag_worker import COPIES, INNER, KILLED, NESTED, OUTCOMES, Made
+from dag_worker import COPIES, ELEMENTS, INNER, KILLED, NESTED, OUTCOMES, POISONED, Made
 from killing import restart
 
 from eventic_core import Eventic
@@ -84,6 +84,43 @@ def test_a_dag_survives_kills_and_a_restart_of_postgres(own_server: tuple[str, P
             workers.start()
         run.wait(timeout_seconds=DEADLINE_SECONDS)
         check(url, run, workers.calls.read_text().splitlines())
+    finally:
+        while workers.running:
+            workers.kill()
+        Eventic.shutdown()
+
+
+@pytest.mark.timeout(300)
+def test_jobs_that_kill_their_worker_are_given_up_and_the_rest_ends(
+    own_server: tuple[str, Path], tmp_path: Path
+) -> None:
+    url, _data = own_server
+    Eventic.init(name="kills", database_url=url)
+    workers = Workers(url, tmp_path)
+    try:
+        workers.start()
+        run = POISONED.start()
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while not run.status.is_finished:
+            assert time.monotonic() < deadline, run.states()
+            if workers.running[0].poll() is not None:
+                workers.kill()
+                workers.start()
+            time.sleep(0.05)
+            run.refresh()
+        states = run.states()
+        assert {name for name, state in states.items() if state is NodeState.FAILED} == {"poison", "poisoned"}
+        assert states["survived"] is NodeState.COMPLETED
+        part, mapped = run.job_run("poison"), run.job_run("poisoned")
+        assert part is not None
+        assert mapped is not None
+        assert (part.error_type, part.attempt_count) == ("WorkerDied", 2)
+        assert (mapped.error_type, mapped.attempt_count) == ("ChildRunFailed", 1)
+        calls = collections.Counter(line.split()[0] for line in workers.calls.read_text().splitlines())
+        assert calls["poison"] == 4, "twice by chance, and twice when it was the only suspect"
+        made = collections.Counter(record.job for record in Made.where().all())
+        innocent = {f"innocent {number}": 1 for number in range(10)}
+        assert made == {**innocent, "poisoned": ELEMENTS - 1, "survived": 1}
     finally:
         while workers.running:
             workers.kill()
