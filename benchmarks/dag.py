@@ -16,6 +16,7 @@ import _dbos_side as floor_side
 import _measure as measure
 
 from eventic_core import Eventic
+from eventic_core.automation import automation
 from eventic_core.jobs import JobContext, dag, job
 
 if TYPE_CHECKING:
@@ -80,6 +81,32 @@ class Bench(NamedTuple):
 def first(context: JobContext) -> int:
     """Give the job's own place: the first layer has nothing to add."""
     return int(context.job.rpartition("-")[2])
+
+
+@automation("one more", concurrency=8)
+def one_more(item: dict[str, int]) -> int:
+    """Do what an element of the mapped job does."""
+    return item["value"] + 1
+
+
+def up_to(count: int) -> range:
+    """Give the elements of the mapped job."""
+    return range(count)
+
+
+@job(map="number", over=up_to, concurrency=8)
+def more(number: int) -> int:
+    """Do as little as a job can."""
+    return number + 1
+
+
+@job
+def total(more: list[int]) -> int:
+    """Take all results."""
+    return sum(more)
+
+
+MAPPED = dag("mapped", more, total)
 
 
 def declare(shape: Shape) -> DeclaredDag:
@@ -175,7 +202,32 @@ def edge(bench: Bench) -> Iterator[measure.Result]:
     yield measure.Result("dag edge", ms, 1000 * floor / CHAIN.jobs, 10, unit="ms", absolute=True, note=note)
 
 
-MEASUREMENTS: dict[str, Callable[[Bench], Iterator[measure.Result]]] = {"dag": rate, "dag each": each, "dag edge": edge}
+def mapped(bench: Bench) -> Iterator[measure.Result]:
+    elements, rounds = bench.size(10_000, 2_000), bench.size(5, 3)
+    items = [{"value": number} for number in range(elements)]
+    with measure.beside(__file__, "worker", bench.url):
+        floors, times = [], []
+        for turn in range(rounds + 1):  # the first for nothing
+            bench.bare.execute("vacuum analyze eventic.records")
+            begin = time.perf_counter()
+            one_more.start(one_more.batch(f"turn {turn}", items)).wait()
+            floors.append(time.perf_counter() - begin)
+            bench.bare.execute("vacuum analyze eventic.records")
+            begin = time.perf_counter()
+            run = MAPPED.start(count=elements).wait()
+            times.append(time.perf_counter() - begin)
+            check(run.result("total"), elements * (elements + 1) // 2)
+    ours_each, floor_each = (statistics.median(found[1:]) * 1e6 / elements for found in (times, floors))
+    note = f"a job for each of {elements:,} elements; floor: an automation over as many items"
+    yield measure.Result("dag map", ours_each, floor_each, 1.3, unit="us/each", note=note)
+
+
+MEASUREMENTS: dict[str, Callable[[Bench], Iterator[measure.Result]]] = {
+    "dag": rate,
+    "dag each": each,
+    "dag edge": edge,
+    "dag map": mapped,
+}
 
 
 def work(url: str, shapes: list[str]) -> None:

@@ -10,9 +10,11 @@ import threading
 import time
 from typing import Any
 
+import psycopg
+
 from eventic_core import Eventic, Record, Retry
 from eventic_core.graph import Choice, NodeState, Outcome, TriggerRule
-from eventic_core.jobs import DeclaredJob, JobContext, Skip, dag, job
+from eventic_core.jobs import DagRun, DeclaredJob, JobContext, Skip, dag, job
 
 CALLS = os.environ.get("DAG_CALLS", os.devnull)
 SIZE = 150
@@ -146,8 +148,65 @@ def survived() -> None:
 
 POISONED = dag("kills: poison", *INNOCENT[:5], poison, *INNOCENT[5:], poisoned, survived)
 
+PATIENT = Retry(max_attempts=1000, delay_seconds=0)
+"""Workers die so often over these jobs that they would be blamed."""
+
+
+@job(retry=PATIENT)
+def source() -> list[int]:
+    Made(job="source")
+    return list(range(ELEMENTS))
+
+
+@job(retry=PATIENT, map="number", inputs={"number": source})
+def spread(number: int) -> int:
+    Made(job="spread")
+    return number
+
+
+@job(retry=PATIENT)
+def nested(source: list[int]) -> DagRun:
+    Made(job="nested")
+    return INNER.start()
+
+
+@job(retry=PATIENT)
+def beside(source: list[int]) -> int:
+    Made(job="beside")
+    return Made.where(job="beside").count()  # which needs a transaction of its own
+
+
+@job(retry=PATIENT)
+def gathered(spread: list[int], nested: DagRun, beside: int) -> int:
+    Made(job="gathered")
+    return sum(spread) + beside
+
+
+DIAMOND = dag("kills: diamond", source, spread, nested, beside, gathered)
+
+
+def _die_at_statement(number: int) -> None:
+    """Have this process killed just before or just after those who do its work have sent so many more statements."""
+    left = [number]
+    for cls, name in ((psycopg.Cursor, "execute"), (psycopg.Connection, "commit")):
+        real = getattr(cls, name)
+
+        def counted(*args: Any, _real: Any = real, **options: Any) -> Any:
+            left[0] -= threading.current_thread().name.startswith("eventic-work")
+            if left[0] == 0 and number % 2:
+                os.kill(os.getpid(), signal.SIGKILL)
+            found = _real(*args, **options)
+            if left[0] <= 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return found
+
+        setattr(cls, name, counted)
+
+
 if __name__ == "__main__":
     Eventic.init(name="kills", database_url=sys.argv[1])
     Eventic.launch()
+    if "DAG_STATEMENTS" in os.environ:
+        _die_at_statement(int(os.environ["DAG_STATEMENTS"]))
     print("launched", flush=True)  # noqa: T201 - what the test waits for
     threading.Event().wait()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import collections
 import os
+import random
 import subprocess
 import sys
 import time
@@ -14,10 +15,11 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from dag_worker import COPIES, ELEMENTS, INNER, KILLED, NESTED, OUTCOMES, POISONED, Made
+from dag_worker import COPIES, DIAMOND, ELEMENTS, INNER, KILLED, NESTED, OUTCOMES, POISONED, Made
 from killing import restart
 
 from eventic_core import Eventic
+from eventic_core.automation import Batch, Run
 from eventic_core.graph import NodeState, play, run_state
 from eventic_core.jobs import DagRun
 
@@ -38,10 +40,10 @@ class Workers:
         self.calls = folder / "calls"
         self.running: list[subprocess.Popen[str]] = []
 
-    def start(self) -> None:
+    def start(self, **environment: str) -> None:
         child = subprocess.Popen(
             [sys.executable, WORKER, self.url],
-            env={**os.environ, "DAG_CALLS": str(self.calls)},
+            env={**os.environ, "DAG_CALLS": str(self.calls), **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
@@ -121,6 +123,39 @@ def test_jobs_that_kill_their_worker_are_given_up_and_the_rest_ends(
         made = collections.Counter(record.job for record in Made.where().all())
         innocent = {f"innocent {number}": 1 for number in range(10)}
         assert made == {**innocent, "poisoned": ELEMENTS - 1, "survived": 1}
+    finally:
+        while workers.running:
+            workers.kill()
+        Eventic.shutdown()
+
+
+@pytest.mark.timeout(300)
+def test_workers_that_die_at_any_statement_do_each_job_once(database_url: str, tmp_path: Path) -> None:
+    Eventic.init(name="kills", database_url=database_url)
+    workers = Workers(database_url, tmp_path)
+    chance = random.Random(11)
+    deaths = 0
+    try:
+        workers.start(DAG_STATEMENTS="1")
+        run = DIAMOND.start()
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while not run.status.is_finished:
+            assert time.monotonic() < deadline, run.states()
+            if workers.running[0].poll() is not None:
+                workers.kill()
+                workers.start(DAG_STATEMENTS=str(chance.randint(2, 120)))
+                deaths += 1
+            time.sleep(0.02)
+            run.refresh()
+        assert deaths > 3, deaths
+        assert (run.status, run.result("gathered")) == ("COMPLETED", sum(range(ELEMENTS)) + 1)
+        made = collections.Counter(record.job for record in Made.where().all())
+        once = dict.fromkeys(("source", "nested", "beside", "gathered", "inside"), 1)
+        assert made == {**once, "spread": ELEMENTS}
+        assert [part.status for part in run.job_runs()] == ["COMPLETED"] * 5
+        assert (DagRun.where().count(), Run.where().count(), Batch.where().count()) == (2, 1, 1)
+        with psycopg.connect(database_url) as connection:
+            assert connection.execute("select count(*) from eventic.waits").fetchall() == [(0,)]
     finally:
         while workers.running:
             workers.kill()
