@@ -67,7 +67,9 @@ def countries(extract: list[Place]) -> list[Share]:
 @job
 def highest(extract: list[Place]) -> dict[str, str]:
     """Find the highest airport of each country."""
-    by_height = sorted(extract, key=lambda place: (place.elevation or float("-inf"), place.iata))
+    by_height = sorted(
+        extract, key=lambda place: (float("-inf") if place.elevation is None else place.elevation, place.iata)
+    )
     return {place.country: place.iata for place in by_height}
 
 

@@ -33,6 +33,7 @@ COMMANDS: Final = {
         "eventic_core.cli.dead_letter", "dead_letter", "See, retry and discard versions that handlers gave up on."
     ),
     "demo": _Entry("eventic_core.cli.demo", "demo", "Show records at work on an embedded Postgres."),
+    "doctor": _Entry("eventic_core.cli.doctor", "doctor", "Say what is well, what is not, and what to do about it."),
     "handler": _Entry("eventic_core.cli.handler", "handler", "List what handlers subscribe to, and remove one."),
     "migrate": _Entry("eventic_core.cli.migrate", "migrate", "Bring the tables in schema eventic up to date."),
     "queue": _Entry("eventic_core.cli.queue", "queue", "See what waits and runs in the queues, and what is stuck."),

@@ -1,7 +1,7 @@
 """`eventic dag`: the group of its commands, and those by which runs are listed, looked into, paused and cancelled.
 
-Owns the options and what is printed; the runs are `eventic_core.jobs`'. Runs are begun in `dag_start`, and changed after
-the fact in `dag_again`.
+Owns the options and what is printed; the runs are `eventic_core.jobs`'. Runs are begun and followed in `dag_start`,
+and done again in `dag_again`.
 """
 
 from __future__ import annotations
@@ -52,8 +52,10 @@ def list_command(
     from eventic_core.jobs.run_repository import DagRunRepository
 
     with connected(database_url):
-        runs, page = DagRunRepository(), {"dag": name, "limit": limit + 1}
-        found = runs.list_all_tenants(**page) if all_tenants else runs.list(client_id, **page)
+        runs, most = DagRunRepository(), limit + 1  # one more says that there are more
+        found = (
+            runs.list_all_tenants(dag=name, limit=most) if all_tenants else runs.list(client_id, dag=name, limit=most)
+        )
     rows = [_listed(run) for run in found[:limit]]
     if as_json:
         print_json(rows)

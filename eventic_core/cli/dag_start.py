@@ -85,7 +85,7 @@ def watch_command(run_id: str, app: str | None, database_url: str | None, *, wor
     """
     from eventic_core.jobs.definition import definition_of
 
-    with connected(database_url, app if works else None):
+    with connected(database_url, app):
         run = find_dag_run(run_id)
         if works and not run.status.is_finished:
             definition_of(run.id, run.dag)  # refuses, rather than waits for ever for a worker that can do it

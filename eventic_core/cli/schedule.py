@@ -1,4 +1,4 @@
-"""`eventic schedule`: schedules of DAGs listed, looked into, paused, and run by hand or for a time that has passed.
+"""`eventic schedule`: schedules of DAGs and of jobs listed, looked into, paused, and run by hand or for the past.
 
 Owns the options and what is printed; the schedules are `eventic_core.jobs`'.
 """
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _LISTED: Final = 10
 _name = click.argument("name", metavar="NAME")
+"""A schedule's name; or the name or id of a job with a schedule of its own."""
 
 
 def _moment(_ctx: click.Context, _option: click.Parameter, value: str) -> datetime:
@@ -35,7 +36,7 @@ def _moment(_ctx: click.Context, _option: click.Parameter, value: str) -> dateti
 
 @click.group()
 def schedule() -> None:
-    """List, pause, run and backfill schedules of DAGs."""
+    """List, pause, run and backfill schedules of DAGs and of stored jobs."""
 
 
 @schedule.command("list", short_help="List schedules, when each is due next, and what became of it so far.")
@@ -53,7 +54,7 @@ def list_command(client_id: str | None, database_url: str | None, *, all_tenants
         raise click.UsageError(message)
     with connected(database_url):
         tenant = {} if all_tenants else {"client_id": client_id}
-        found = Schedule.where(**tenant).order_by(Schedule.fields.name).all()
+        found = sorted([*Schedule.where(**tenant).all(), *_of_jobs(**tenant)], key=lambda one: one.name)
         progress = table().progress([one.id for one in found])
         rows = [_row(one, progress.get(one.id)) for one in found]
         if as_json:
@@ -186,12 +187,28 @@ def _find(name: str) -> Schedule:
     from eventic_core.jobs import Schedule
 
     found = Schedule.where(Schedule.fields.name == name).first()
-    if found is None:
-        known = Schedule.where().order_by(Schedule.fields.name).limit(_LISTED).all()
+    if found is not None:
+        return found
+    jobs = _of_jobs()
+    matching = [one for one in jobs if name in (one.name, str(one.id))]
+    if len(matching) > 1:
+        ids = ", ".join(f"{one.id} of {one.client_id or 'no tenant'}" for one in matching)
+        message = f"{len(matching)} jobs with a schedule are called {name!r}: name one by its id: {ids}."
+        raise NotFound(message)
+    if not matching:
+        known = [*Schedule.where().order_by(Schedule.fields.name).limit(_LISTED).all(), *jobs[:_LISTED]]
         names = ", ".join(one.name for one in known) or "none"
         message = f"There is no schedule {name!r}. There are: {names}."
         raise NotFound(message)
-    return found
+    return matching[0]
+
+
+def _of_jobs(**tenant: str | None) -> list[Schedule]:
+    """Read the schedules of jobs that are part of no DAG."""
+    from eventic_core.jobs import Job
+
+    jobs = Job.where(Job.fields.schedule != None, dag=None, **tenant).order_by(Job.fields.name).all()  # noqa: E711
+    return [job.as_schedule() for job in jobs]
 
 
 def _row(found: Schedule, progress: ScheduleProgress | None) -> dict[str, Any]:

@@ -1,32 +1,19 @@
 """`eventic worker` and the console script `dbos-runner`: a process that does an application's background work.
 
-Owns the one line that says what runs where, and the signals that end it. Imports nothing
-heavier than Click before there is something to run.
+Owns the one line that says what runs where; how it ends is in `ending`. Imports nothing heavier than Click before there
+is something to run.
 """
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
-import threading
-import time
-from concurrent.futures import ThreadPoolExecutor, wait
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import Any
 
 import click
 
 from eventic_core.cli._root import HELP, Root
 from eventic_core.cli.application import connect, load
-
-if TYPE_CHECKING:
-    from types import FrameType
-
-SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
-_HEAR_SECONDS: Final = 0.2
-"""Between looks for a signal: one that another thread received does not wake the main thread, which handles it."""
-_LEAVE_SECONDS: Final = 2.0
-"""How long the interpreter may take to end after the drain: threads that still work hold it up."""
+from eventic_core.cli.ending import Ending, drain, leave
 
 
 @click.command()
@@ -49,54 +36,17 @@ def worker(target: str, queues: tuple[str, ...], database_url: str | None, drain
     A second one ends it at once; other workers then take its work over.
     """
     given = {"database_url": database_url, "drain_seconds": drain_seconds}
-    with _Ending() as ending:
+    with Ending() as ending:
         load(target)
         ending.listen()  # again: an application may have set handlers of its own
-        if not ending.began:
+        if not ending.began():
             _launch({name: value for name, value in given.items() if value is not None}, queues or None)
             try:
                 click.echo(_line(), err=True)
                 ending.wait()
             finally:
-                _stop()
-    _leave()
-
-
-class _Ending:
-    """The signals: the first one begins the end, the second one is it."""
-
-    def __init__(self) -> None:
-        self._asked = threading.Event()
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> Self:
-        self._before = {number: signal.getsignal(number) for number in SIGNALS}
-        self.listen()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    @property
-    def began(self) -> bool:
-        """Whether there was a signal."""
-        return self._asked.is_set()
-
-    def listen(self) -> None:
-        """Hear the signals from now on."""
-        for number in SIGNALS:
-            signal.signal(number, self._hear)
-
-    def wait(self) -> None:
-        """Wait for the first."""
-        while not self._asked.wait(_HEAR_SECONDS):
-            pass
-
-    def _hear(self, number: int, _frame: FrameType | None) -> None:
-        if self.began:
-            os._exit(128 + number)
-        self._asked.set()
+                drain()
+    leave()
 
 
 def _launch(given: dict[str, Any], queues: tuple[str, ...] | None) -> None:
@@ -118,29 +68,6 @@ def _line() -> str:
     queues = dict.fromkeys(name.removesuffix(".lanes").removesuffix(".parallel") for name in served)
     name, place = Eventic.settings().name, process().store.database.label()
     return f"{name} {worker.slot} works on {', '.join(queues) or 'no queue'}; data in {place} ({Eventic.location()})"
-
-
-def _stop() -> None:
-    from eventic_core.app import Eventic
-
-    began = time.monotonic()
-    click.echo("Stopping: what runs is waited for.", err=True)
-    with ThreadPoolExecutor(1, thread_name_prefix="eventic-stop") as aside:  # so that a second signal is heard
-        stopping = aside.submit(Eventic.shutdown)
-        while not stopping.done():
-            wait([stopping], timeout=_HEAR_SECONDS)
-    stopping.result()
-    click.echo(f"Stopped after {time.monotonic() - began:.1f} s.", err=True)
-
-
-def _leave() -> None:
-    """End soon, also if work goes on whose time to drain is over: somebody else does it again."""
-
-    def end() -> None:
-        time.sleep(_LEAVE_SECONDS)
-        os._exit(0)
-
-    threading.Thread(target=end, name="eventic-leave", daemon=True).start()
 
 
 class _Runner(Root):

@@ -62,6 +62,8 @@ class Backfill(StatusTracking, DomainEntity, states=JOB_STATES):
 
     schedule_id: UUID
     dag: str
+    stored: bool = False
+    job_id: UUID | None = None
     client_id: str | None = None
     schedule: str
     zone: str | None = None
@@ -173,6 +175,8 @@ def backfill(schedule: Schedule, start: datetime, end: datetime, *, at_a_time: i
         made = Backfill(
             schedule_id=schedule.id,
             dag=schedule.dag,
+            stored=schedule.stored,
+            job_id=schedule.job_id,
             client_id=schedule.client_id,
             schedule=schedule.schedule,
             zone=schedule.zone,

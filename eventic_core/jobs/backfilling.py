@@ -10,10 +10,10 @@ from uuid import UUID
 from eventic_core.automation.starting import transaction_of_scope
 from eventic_core.automation.status import ExecutionStatus
 from eventic_core.jobs.backfill import BACKFILL_ID, Backfill
-from eventic_core.jobs.declared_dag import find
+from eventic_core.jobs.definition import dag_of
 from eventic_core.jobs.schedule import parameters_at
 from eventic_core.jobs.schedule_work import decide_and_sleep, taken
-from eventic_core.jobs.scheduling import NOT_ITS_FAULT
+from eventic_core.jobs.scheduling import NOT_ITS_FAULT, startable
 from eventic_core.jobs.starting import start
 from eventic_core.records.stamp import acting
 from eventic_core.runtime.cron import TICK
@@ -95,8 +95,9 @@ class Filling:
     @staticmethod
     def _start(backfill: Backfill, due_at: datetime) -> UUID | None:
         """Start the run of a due time; a backfill of which one cannot be started has failed."""
-        dag = find(backfill.dag)
+        dag = startable(backfill)
         try:
+            dag = dag or dag_of(backfill)
             with acting(reason=f"backfill {backfill.id}"):
                 run = start(
                     dag,

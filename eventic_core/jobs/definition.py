@@ -13,21 +13,22 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from eventic_core.errors import DuplicateRegistration, Invalid, InvalidDag, NotRegistered, RunNotFound, UnknownJob
-from eventic_core.graph import TriggerRule
+from eventic_core.graph import Dag, TriggerRule
 from eventic_core.jobs.declared_dag import DeclaredDag, check_types, find
+from eventic_core.jobs.entities import Job
 from eventic_core.jobs.plan import Plan
 from eventic_core.jobs.registry import find_job
 from eventic_core.jobs.running import STORED_JOBS_QUEUE, planned, stored_queue_of
-from eventic_core.jobs.stored import stored_dag
+from eventic_core.jobs.stored import StoredDag, stored_dag
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from uuid import UUID
 
     from eventic_core.automation.retries import Retries
+    from eventic_core.jobs.backfill import Backfill
     from eventic_core.jobs.declared_job import DeclaredJob
-    from eventic_core.jobs.entities import Job
-    from eventic_core.jobs.stored import StoredDag
+    from eventic_core.jobs.schedule import Schedule
 
 
 _OF_FUNCTION = ("is_async", "parameters", "required", "result_type", "given", "_adapters")
@@ -102,6 +103,33 @@ def dag_called(name: str, client_id: str | None = None, *, stored: bool = False)
         with contextlib.suppress(UnknownJob):
             return define(stored_dag(name, client_id))
         raise
+
+
+def dag_of(schedule: Schedule | Backfill) -> DeclaredDag:
+    """Give what a schedule, or a backfill of it, runs: as it is declared in this process, or as it is stored now.
+
+    Raises:
+        NotRegistered: This process has not declared it, or what does a job of it.
+        RecordDeleted: The job is deleted.
+        UnknownJob, DuplicateRegistration, InvalidDag, Invalid: As `dag_called`.
+    """
+    if schedule.job_id is not None:
+        return define_job(Job.hydrate(schedule.job_id))
+    if schedule.stored:
+        return dag_called(schedule.dag, schedule.client_id, stored=True)
+    return find(schedule.dag)  # and never what is stored under the name, which is another DAG
+
+
+def define_job(job: Job) -> StoredDefinition:
+    """Make a DAG of a job that is part of none; what it waits for takes no part. Raises as `define`."""
+    if job.dag is not None:
+        message = (
+            f"Job {job.name!r} is part of DAG {job.dag!r} and does not run by itself: run that, with "
+            f"stored_dag({job.dag!r}, ...).start(), or store the job without dag=."
+        )
+        raise InvalidDag(message)
+    alone = Dag({job.name: ()})
+    return define(StoredDag(name=job.name, client_id=job.client_id, jobs={job.name: job}, dag=alone, dependencies=()))
 
 
 def define(stored: StoredDag) -> StoredDefinition:

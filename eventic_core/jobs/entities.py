@@ -6,6 +6,7 @@ Owns fields and their checks, whichever way a version is written. Whether depend
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID  # noqa: TC003 - Pydantic evaluates the annotations
@@ -16,14 +17,18 @@ from pydantic_core import to_json
 from eventic_core.automation.entity import DomainEntity
 from eventic_core.errors import InvalidRecord, InvalidSchedule
 from eventic_core.graph import TriggerRule
-from eventic_core.records.blocking import refuse_in_loop
+from eventic_core.records import plain
+from eventic_core.records.blocking import in_thread, refuse_in_loop
 from eventic_core.records.record_class import UniqueKey
 from eventic_core.records.scope import edit_scope
-from eventic_core.records.state import stored_document
+from eventic_core.records.state import refuse_deleted, stored_document
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
     from typing import Self
+
+    from eventic_core.jobs.dag_run import DagRun
+    from eventic_core.jobs.schedule import Schedule
 
 DEFAULT_PRIORITY = 5
 """Of a job that says none; lower comes first."""
@@ -39,7 +44,8 @@ class Job(DomainEntity):
     Raises:
         InvalidRecord: As any record.
         UnknownRule: There is no such trigger rule.
-        InvalidSchedule: The schedule is no cron and no interval, or the zone is unknown, or without a cron.
+        InvalidSchedule: The schedule is no cron and no interval, or the zone is unknown, or without a cron; or the job
+            is part of a DAG, which is to be scheduled then.
         CycleFound: It is brought back, with dependencies that meanwhile would make a cycle.
         InvalidDag: It is moved to another DAG or tenant, and has dependencies.
     """
@@ -51,9 +57,11 @@ class Job(DomainEntity):
     dag: Name | None = None
     """The name of the DAG it is part of; `None`: by itself."""
     schedule: str | None = None
-    """A cron or an interval; see `Timetable.of`."""
+    """When it runs by itself, if it is part of no DAG: a cron or an interval; see `Timetable.of`."""
     zone: str | None = None
     """Whose clocks the cron goes by; `None` is UTC."""
+    paused: bool = False
+    """Whether it does not run by itself for now; what is due meanwhile is left out."""
     rule: TriggerRule = TriggerRule.ALL_SUCCESS
     """When it runs, told from what it waits for."""
     retries: int = Field(default=0, ge=0)
@@ -78,12 +86,86 @@ class Job(DomainEntity):
         _check_rule(values)
         super()._assign(values, call, instead)
 
+    @classmethod
+    def create_many(
+        cls, rows: Iterable[Mapping[str, Any] | Self], *, progress: Callable[[int], None] | None = None
+    ) -> list[UUID]:
+        """Create many through COPY, and have those with a schedule run by it; see `Record.create_many`.
+
+        All are read first.
+        """
+        from eventic_core.jobs import schedule_work
+
+        refuse_in_loop("create_many()", "create_many_async()")
+        given = list(rows)
+        schedules = [
+            row.get("schedule") if isinstance(row, Mapping) else getattr(row, "schedule", None) for row in given
+        ]
+        if any(schedule is not None for schedule in schedules):
+            schedule_work.ensure_queue()  # before a transaction is open, in which it could not be made
+        with edit_scope():  # so that the work of those that have a schedule is enqueued with them
+            return super().create_many(given, progress=progress)
+
+    # -- runs
+
+    @plain
+    def run(self, *, correlation_id: str | None = None, **parameters: Any) -> DagRun:
+        """Run it at once, by itself: a DAG of one, of its name, as `StoredDag.start` runs many.
+
+        It is as this object is; what it waits for takes no part.
+
+        Args:
+            correlation_id: Stamped on everything the run writes.
+            parameters: Of its function; before what the record says.
+
+        Raises:
+            NotRegistered: This process has not declared what does it.
+            DuplicateRegistration: It has declared two jobs of one name.
+            InvalidDag: It is part of a DAG, or mapped.
+            Invalid: A parameter is unknown, missing, or does not fit; or it is a draft.
+            RecordDeleted: It is deleted.
+        """
+        from eventic_core.jobs.definition import define_job
+        from eventic_core.jobs.starting import start
+
+        refuse_in_loop("run()", "run_async()")
+        refuse_deleted(self)
+        self._refuse_draft("run()")
+        return start(define_job(self), parameters, correlation_id=correlation_id, client_id=self.client_id)
+
+    @plain
+    async def run_async(self, *, correlation_id: str | None = None, **parameters: Any) -> DagRun:
+        """Run it at once, without blocking the event loop; see `run`."""
+        return await in_thread(self.run, correlation_id=correlation_id, **parameters)
+
+    @plain
+    def as_schedule(self) -> Schedule:
+        """Give what its record says as a schedule, which is not stored: to ask, pause, run now and backfill.
+
+        Its runs overlap by `skip`, and of due times that nobody came to the latest one is made up for.
+
+        Raises:
+            InvalidSchedule: It has none, or is part of a DAG.
+            Invalid: It is a draft.
+            RecordDeleted: It is deleted.
+        """
+        from eventic_core.jobs.job_schedule import schedule_of
+
+        refuse_deleted(self)
+        self._refuse_draft("as_schedule()")
+        return schedule_of(self)
+
     def _before_store(self) -> None:
         before = stored_document(self) if self.is_stored else {}
-        if (self.schedule, self.zone) != (before.get("schedule"), before.get("zone")):
+        if any(getattr(self, name) != before.get(name) for name in ("schedule", "zone", "dag")):
             self._check_schedule()
-        if not before:
-            return
+        if before:
+            self._check_place(before)
+        from eventic_core.jobs import job_schedule
+
+        job_schedule.enqueue(self)
+
+    def _check_place(self, before: dict[str, Any]) -> None:
         from eventic_core.jobs import edges
 
         place, was = edges.place_of(self), edges.Place(before.get("client_id"), before.get("dag"))
@@ -97,6 +179,12 @@ class Job(DomainEntity):
             if self.zone is None:
                 return
             message = f"Job {self.name!r} has the zone {self.zone!r} but no schedule. Give a cron, or no zone."
+            raise InvalidSchedule(message)
+        if self.dag is not None:
+            message = (
+                f"Job {self.name!r} is part of DAG {self.dag!r} and cannot have a schedule of its own: schedule the "
+                f"DAG, with stored_dag({self.dag!r}, ...).schedule({self.schedule!r}). Nothing was stored."
+            )
             raise InvalidSchedule(message)
         from eventic_core.jobs.timetable import Timetable
 

@@ -49,6 +49,7 @@ def let_workers_do(job: DeclaredJob[Any, Any]) -> None:
     performing.define(JOBS, _do_group)
     process().queue(Queue(DAGS_QUEUE))
     process().queue(Queue(STORED_JOBS_QUEUE))
+    let_workers_decide()
     if job.limits is not None and job.map is None:
         process().queue(job.limits.queue_called(stored_queue_of(job)))
 

@@ -7,6 +7,7 @@ is kept beside the record, so that a version of it is always something that some
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from uuid import UUID  # noqa: TC003 - Pydantic evaluates the annotations
 
 from pydantic import AwareDatetime, Field
 from pydantic_core import to_jsonable_python
@@ -26,10 +27,10 @@ from eventic_core.runtime.cron import TICK, in_utc
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime, timedelta
-    from uuid import UUID
 
     from eventic_core.jobs.backfill import Backfill
     from eventic_core.jobs.declared_dag import DeclaredDag
+    from eventic_core.jobs.entities import Job
     from eventic_core.store.schedules import ScheduleProgress
 
 _RETRIES = 5
@@ -37,10 +38,14 @@ _RETRIES = 5
 _LONGEST_SECONDS = 1e12
 _TIMES = ("schedule", "zone", "anchor", "starts_at", "ends_at")
 """The fields that say when it is due."""
+_RUNS = ("client_id", "dag", "stored", "parameters")
+"""Those that say what is run; the first one does of what is stored."""
 
 
 class Schedule(DomainEntity, unique=["name"]):
-    """A DAG that is run whenever it is due, once for each due time; made by `DeclaredDag.schedule`.
+    """A DAG that is run whenever it is due, once for each due time.
+
+    Made by `DeclaredDag.schedule` or `StoredDag.schedule`; `Job.as_schedule` gives that of a job, which is not stored.
 
     Each version begins to hold when it is stored, whoever stores it and however: a worker then looks at the schedule
     as it is. Deleting it ends it; the runs it has started go on.
@@ -48,14 +53,19 @@ class Schedule(DomainEntity, unique=["name"]):
     Raises:
         InvalidRecord: As any record.
         InvalidSchedule: It is no cron and no interval, the zone is unknown, or it ends before it starts.
-        NotRegistered: This process has not declared the DAG, which is needed where parameters are to be checked.
-        Invalid: The parameters do not fit the DAG.
+        NotRegistered: This process has not declared the DAG, or what does a job of the stored one, which is needed
+            where parameters are to be checked.
+        Invalid: The parameters do not fit the DAG, or there is no such stored one.
         DuplicateKey: Another one has the name.
     """
 
     name: Name
     """Its own among all schedules, whatever their tenants."""
     dag: Name
+    stored: bool = False
+    """Whether it runs what is stored under the name, of its tenant, in place of the declared DAG."""
+    job_id: UUID | None = None
+    """Of what `Job.as_schedule` gives: the job, which is run in place of a DAG."""
     schedule: str
     """A cron or an interval; see `Timetable.of`."""
     zone: str | None = None
@@ -78,15 +88,18 @@ class Schedule(DomainEntity, unique=["name"]):
     """No run is started for what was due up to here."""
 
     def _before_store(self) -> None:
+        if self.job_id is not None:
+            message = f"The schedule of job {self.name!r} is what its record says: change job.schedule, zone or paused."
+            raise InvalidSchedule(message)
         before = stored_document(self) if self.is_stored else {}
-        now = to_jsonable_python({name: getattr(self, name) for name in (*_TIMES, "dag", "parameters")})
+        now = to_jsonable_python({name: getattr(self, name) for name in (*_TIMES, *_RUNS)})
         if any(before.get(name) != now[name] for name in _TIMES):
             self._check_times()
-        if any(before.get(name) != now[name] for name in ("dag", "parameters")):
+        if any(before.get(name, False) != now[name] for name in (_RUNS if self.stored else _RUNS[1:])):
             self._check_parameters()
         generation = self.version + 1
         values = {"schedule": str(self.id), "generation": generation}
-        schedule_work.enqueue(_work_id(self.id, generation), schedule_work.SCHEDULE, values)
+        schedule_work.enqueue(schedule_work.work_id(self.id, generation), schedule_work.SCHEDULE, values)
 
     def _check_times(self) -> None:
         _ = self.timetable
@@ -96,9 +109,12 @@ class Schedule(DomainEntity, unique=["name"]):
 
     def _check_parameters(self) -> None:
         from eventic_core.jobs.declared_dag import find
+        from eventic_core.jobs.definition import define
         from eventic_core.jobs.starting import checked
+        from eventic_core.jobs.stored import written_dag
 
-        dag = find(self.dag)
+        # What is stored is read as it is written: no query may flush while this is written itself.
+        dag = define(written_dag(self.dag, self.client_id)) if self.stored else find(self.dag)
         checked(dag, parameters_at(dag, self.parameters, schedule_work.table().now()))
 
     @property
@@ -111,6 +127,8 @@ class Schedule(DomainEntity, unique=["name"]):
     @evented(retry=_RETRIES)
     def pause(self) -> None:
         """Start no more runs until `resume`; none is started once this has returned. What runs goes on."""
+        if self.job_id is not None:
+            self._job().update(paused=True)
         self.paused = True
 
     @evented(retry=_RETRIES)
@@ -119,9 +137,14 @@ class Schedule(DomainEntity, unique=["name"]):
 
         Args:
             catch_up: Whether due times of the pause are made up for like others that were missed. Without, and that is
-                what pausing mostly means, they are left out.
+                what pausing mostly means, they are left out, as a job's always are.
+
+        Raises:
+            InvalidSchedule: It is a job's, and they are to be made up for.
         """
-        if self.paused:
+        if self.job_id is not None:
+            self._resume_job(catch_up=catch_up)
+        elif self.paused:
             skips_until = self.skips_until if catch_up else schedule_work.table().now()
             self.update(paused=False, skips_until=skips_until)
 
@@ -163,6 +186,19 @@ class Schedule(DomainEntity, unique=["name"]):
         refuse_in_loop("backfill()", "asyncio.to_thread(schedule.backfill, ...)")
         refuse_deleted(self)
         return backfill(self, in_utc(start), in_utc(end), at_a_time=at_a_time, limit=limit)
+
+    def _job(self) -> Job:
+        from eventic_core.jobs.entities import Job
+
+        assert self.job_id is not None
+        return Job.hydrate(self.job_id)
+
+    def _resume_job(self, *, catch_up: bool) -> None:
+        if catch_up:
+            message = f"What job {self.name!r} was due for in its pause is not made up for: resume() it, and backfill."
+            raise InvalidSchedule(message)
+        self._job().update(paused=False)
+        self.paused = False
 
     # -- questions
 
@@ -206,19 +242,24 @@ class Schedule(DomainEntity, unique=["name"]):
 
     # -- runs
 
-    def _start(self, moment: datetime, **more: Any) -> DagRun:
-        from eventic_core.jobs.declared_dag import find
+    def _start(self, moment: datetime, dag: DeclaredDag | None = None, **more: Any) -> DagRun:
+        from eventic_core.jobs.definition import dag_of
         from eventic_core.jobs.starting import start
 
         refuse_deleted(self)
-        dag = find(self.dag)
+        dag = dag or dag_of(self)
         fields = {"correlation_id": None, "schedule_id": self.id, "client_id": self.client_id, **more}
         return start(dag, parameters_at(dag, self.parameters, moment), **fields)
 
 
 def parameters_at(dag: DeclaredDag, parameters: Mapping[str, Any], due_at: datetime) -> dict[str, Any]:
     """Give a run's parameters: with its due time, if a job takes it as `due_at` and it is not given."""
-    takes = any("due_at" in job.parameters and "due_at" not in dag.arguments[job.name] for job in dag.jobs.values())
+    takes = any(
+        "due_at" in job.parameters
+        and "due_at" not in dag.arguments[job.name]
+        and "due_at" not in dag.parameters_of(job, {})  # which is what a stored job's record says
+        for job in dag.jobs.values()
+    )
     return {**({"due_at": due_at.isoformat()} if takes else {}), **parameters}
 
 
@@ -235,8 +276,9 @@ def scheduled(
     ends_at: datetime | None,
     parameters: Mapping[str, Any] | None,
     client_id: str | None,
+    stored: bool = False,
 ) -> Schedule:
-    """Store a schedule of a DAG, or bring it up to date; see `DeclaredDag.schedule`."""
+    """Store a schedule of a DAG, or bring it up to date; see `DeclaredDag.schedule` and `StoredDag.schedule`."""
     from eventic_core.jobs.starting import checked
 
     refuse_in_loop("schedule()", "schedule_async()")
@@ -246,6 +288,7 @@ def scheduled(
     values = {
         "name": (name or dag.name).strip(),
         "dag": dag.name,
+        "stored": stored,
         "schedule": timetable.text,
         "zone": timetable.zone,
         "anchor": timetable.anchor,
@@ -264,14 +307,11 @@ def scheduled(
             if in_scope() or not left:
                 raise
         else:
-            schedule_work.table().adopt(_work_id(found.id, found.version))  # by the workers of what starts now
+            schedule_work.table().adopt(
+                schedule_work.work_id(found.id, found.version)
+            )  # by the workers of what starts now
             return found
     raise AssertionError
-
-
-def _work_id(schedule_id: UUID, version: int) -> str:
-    """Name the work of a version of a schedule."""
-    return f"schedule-{schedule_id}-{version}"
 
 
 def _brought_up_to_date(values: dict[str, Any]) -> Schedule:
@@ -279,7 +319,7 @@ def _brought_up_to_date(values: dict[str, Any]) -> Schedule:
         found = Schedule.where(Schedule.fields.name == values["name"]).first()
         if found is None:
             return Schedule(**values)
-        for field in ("dag", "client_id"):
+        for field in ("dag", "stored", "client_id"):
             if getattr(found, field) != values[field]:
                 message = (
                     f"Schedule {found.name!r} is there with {field}={getattr(found, field)!r}, not {values[field]!r}. "

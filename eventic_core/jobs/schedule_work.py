@@ -53,6 +53,11 @@ def table() -> ScheduleTable:
     return ScheduleTable(process().store)
 
 
+def work_id(record_id: UUID, version: int) -> str:
+    """Name the work of a version of a schedule, or of a job that has one."""
+    return f"schedule-{record_id}-{version}"
+
+
 def enqueue(work_id: str, name: str, values: dict[str, Any]) -> None:
     """Enqueue a piece of this work with what the open scope writes."""
     ensure_queue()

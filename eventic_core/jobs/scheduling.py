@@ -14,9 +14,11 @@ from uuid import UUID
 from pydantic_core import to_json
 
 from eventic_core.automation.starting import transaction_of_scope
-from eventic_core.errors import Conflict, NotRegistered, StoreUnavailable
+from eventic_core.errors import Conflict, DuplicateRegistration, Invalid, NotRegistered, RecordDeleted, StoreUnavailable
 from eventic_core.jobs.dag_run import DagRun
-from eventic_core.jobs.declared_dag import find
+from eventic_core.jobs.definition import dag_of
+from eventic_core.jobs.entities import Job
+from eventic_core.jobs.job_schedule import fired_since, schedule_of
 from eventic_core.jobs.schedule import Schedule
 from eventic_core.jobs.schedule_work import decide_and_sleep, taken
 from eventic_core.jobs.timetable import Decision, Overlap, decide, firings
@@ -29,6 +31,8 @@ from eventic_core.store.waits import WaitTable
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from eventic_core.jobs.backfill import Backfill
+    from eventic_core.jobs.declared_dag import DeclaredDag
     from eventic_core.runtime.performing import Assignment
     from eventic_core.store.schedules import ScheduleProgress
     from eventic_core.store.transaction import PostgresTransaction
@@ -46,7 +50,8 @@ class Firing:
     def __init__(self, assignment: Assignment) -> None:
         values = assignment.values
         self._assignment = assignment
-        self._schedule_id = UUID(values["schedule"])
+        self._job_id = UUID(values["job"]) if "job" in values else None
+        self._record_id = self._job_id or UUID(values["schedule"])
         self._generation: int = values["generation"]
         self._table = ScheduleTable(assignment.store)
         self._waits = WaitTable(assignment.store)
@@ -62,23 +67,32 @@ class Firing:
 
     def _decide(self) -> datetime | None:
         tx = transaction_of_scope()
-        if not self._table.hold_version(self._schedule_id, self._generation, tx):
+        if not self._table.hold_version(self._record_id, self._generation, tx):
             return None  # the version that came after, or before, has work of its own
-        schedule = Schedule.hydrate(self._schedule_id)
+        schedule, since, changed_at = self._found()
         if schedule.paused:
             return None
         by = _text_of(schedule)
-        since = schedule.created_at
-        assert since is not None
         progress, now = self._table.hold(schedule.id, tx, timetable=by, since=since)
         if progress.timetable != by:  # what was due by another timetable is no matter of this one
-            changed_at = schedule.stamp.recorded_at
             progress = progress._replace(timetable=by, decided_until=changed_at)
+        if self._job_id is not None:  # nor what was due while the job had none, was paused or deleted
+            progress = progress._replace(decided_until=max(progress.decided_until, since))
         with acting(reason=f"schedule {schedule.name}"):
             decided = _Decided(schedule, progress, self._table, tx)
             decided.decide(now)
         self._table.note(schedule.id, decided.progress, tx)
         return self._next_look(schedule, decided, now, tx)
+
+    def _found(self) -> tuple[Schedule, datetime, datetime]:
+        """Give the schedule, the moment before which nothing was due by it, and that of its last change."""
+        if self._job_id is not None:
+            job = Job.hydrate(self._job_id)
+            since = fired_since(job)
+            return schedule_of(job), since, since
+        schedule = Schedule.hydrate(self._record_id)
+        assert schedule.created_at is not None
+        return schedule, schedule.created_at, schedule.stamp.recorded_at
 
     def _next_look(
         self, schedule: Schedule, decided: _Decided, now: datetime, tx: PostgresTransaction
@@ -101,6 +115,7 @@ class _Decided:
         self.progress = progress
         self.running: list[UUID] = []
         self._schedule = schedule
+        self._dag: DeclaredDag | None = None
         self._table = table
         self._tx = tx
 
@@ -125,7 +140,7 @@ class _Decided:
         )
         if not found.due and waiting is None:
             return
-        find(schedule.dag)  # so that a worker decides that can start what is to be started
+        self._dag = startable(schedule)
         if schedule.overlap is not Overlap.ALLOW:
             self.running = self._table.unended(schedule.id, None, self._tx)
         self._decide_each(found.due)
@@ -171,7 +186,7 @@ class _Decided:
         """Start the run of a due time; one that cannot be started is noted, and the next is another matter."""
         name = self._schedule.name
         try:
-            run = self._schedule._start(due_at, due_at=due_at)  # noqa: SLF001 - the worker's half of a schedule
+            run = self._schedule._start(due_at, self._dag, due_at=due_at)  # noqa: SLF001 - the worker's half of a schedule
         except NOT_ITS_FAULT:
             raise
         except Exception as error:  # noqa: BLE001 - what one start raises must not end the schedule
@@ -182,6 +197,20 @@ class _Decided:
             _log.info("schedule %s: run %s for %s", name, run.id, due_at, extra={"action": "schedule_fired"})
             self.running.append(run.id)
             self.progress = self.progress._replace(last_error=None)
+
+
+def startable(schedule: Schedule | Backfill) -> DeclaredDag | None:
+    """Give what is to be run, so that a worker decides that can start it; `None` if it is stored and makes no DAG.
+
+    Raises:
+        NotRegistered: Another worker is to decide, that has declared it, or not two jobs of one name.
+    """
+    try:
+        return dag_of(schedule)
+    except DuplicateRegistration as error:
+        raise NotRegistered(error.message) from error
+    except (Invalid, RecordDeleted):
+        return None  # each start says so
 
 
 def _text_of(schedule: Schedule) -> str:

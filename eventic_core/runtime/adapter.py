@@ -147,6 +147,11 @@ def destroy(*, drain_seconds: float) -> None:
     _close_datasource()
 
 
+def runs_workflows() -> bool:
+    """Tell whether a workflow runs in this process, called by its function or claimed."""
+    return bool(_get_dbos_instance()._active_workflows_set.activeList())  # noqa: SLF001 - what this module is for
+
+
 def migrate_if_asked(settings: Settings, url: str) -> None:
     """Bring DBOS's tables up to date if the settings say so; else `launch` refuses tables that are behind."""
     if settings.auto_migrate:

@@ -182,7 +182,8 @@ class Worker:
         self._store.work.enqueued = lambda _queues: None
         self.dispatcher.stop()
         self.executor.stop(drain_seconds=drain_seconds)
-        adapter.destroy(drain_seconds=max(0.0, deadline - time.monotonic()))
+        is_idle = self._dispatches and not adapter.runs_workflows()  # then DBOS, too, would wait for nothing: a second
+        adapter.destroy(drain_seconds=0 if is_idle else max(0.0, deadline - time.monotonic()))
         self.presence.stop()
         for known in functions.workflows():
             known.start = known.body = None

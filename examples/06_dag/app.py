@@ -1,4 +1,4 @@
-"""A nightly run over airports: extracted, measured three ways at the same time, judged, reported."""
+"""A nightly run over airports: extracted, measured three ways at the same time, stored, judged, reported, announced."""
 
 from __future__ import annotations
 
@@ -9,13 +9,18 @@ import airportsdata
 from pydantic import BaseModel
 
 from eventic_core import Eventic, Record
-from eventic_core.jobs import JobContext, Retry, dag, job
+from eventic_core.jobs import DagRun, JobContext, Retry, dag, job
 
 
 class Row(BaseModel):
     iata: str
     country: str
     elevation: float  # feet
+
+
+class Country(Record, class_type="NightlyCountry"):
+    code: str
+    airports: int
 
 
 class Report(Record, class_type="NightlyReport"):
@@ -46,6 +51,12 @@ def below_the_sea(extract: list[Row]) -> int:
     return sum(row.elevation < 0 for row in extract)
 
 
+@job(map="country", inputs={"country": countries})
+def store(country: tuple[str, int]) -> str:  # once for each country, on as many workers as there are
+    code, airports = country
+    return Country(code=code, airports=airports).code
+
+
 @job(branch=True)
 def gate(extract: list[Row], below_the_sea: int) -> str:  # names the job that is followed
     return "publish" if below_the_sea * 300 <= len(extract) else "reject"
@@ -67,13 +78,28 @@ def tidy(publish: str | None, reject: str | None) -> str:
     return f"published: {publish}" if publish else f"rejected: {reject}"
 
 
-nightly = dag("nightly", extract, countries, highest, below_the_sea, gate, publish, reject, tidy)
+@job
+def send(text: str) -> str:
+    return f"{len(text)} letters"
+
+
+mailing = dag("mailing", send)
+
+
+@job
+def announce(publish: str) -> DagRun:  # ends when the run of the other DAG has ended
+    return mailing.start(text=publish)
+
+
+nightly = dag("nightly", extract, countries, highest, below_the_sea, store, gate, publish, reject, announce, tidy)
 
 
 def show(zone: str) -> None:
     run: Any = nightly.start(zone=zone).wait(timeout_seconds=60)
     print(f"{zone}: {run.status}; {run.result('tidy')}")
     print(f"  {run.why('reject') or run.why('publish')}")
+    mailed = run.result("announce")
+    print(f"  stored {run.result('store')}; sent: {mailed.result('send') if mailed else 'nothing'}")
     attempts = run.job_run("extract")
     print(f"  extract took {attempts.attempt_count} attempts: {[str(v.status) for v in attempts.history()][::-1]}")
 

@@ -173,3 +173,43 @@ def test_an_ended_run_is_neither_paused_resumed_nor_cancelled(
         refused = eventic_dag(act, run_id)
         assert refused.exit_code != 0
         assert "DagRun" in refused.output
+
+
+def work(url: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """Call `eventic dag` as a process that does the jobs."""
+    command = [sys.executable, "-m", "eventic_core", "dag", *words, "--work", "--database-url", url]
+    return subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_a_process_that_works_does_a_run_to_its_end_and_exits_with_what_became_of_it(
+    migrated_url: str, tmp_path: Path
+) -> None:
+    dry = tmp_path / "dry"
+    dry.touch()
+    failed = work(migrated_url, "run", "cli-plant", "count=4", f"flag={dry}", *APP)
+    assert failed.returncode == 1
+    run_id, *jobs, last = failed.stdout.splitlines()
+    assert jobs == ["seed  COMPLETED", "grow  FAILED  too dry", "reap  UPSTREAM_FAILED  skipped: grow failed"]
+    assert last == f"{run_id}  FAILED  1 of 3 jobs failed: grow."
+    assert "Stopped after" in failed.stderr
+    over = work(migrated_url, "watch", run_id, *APP)
+    assert (over.returncode, over.stdout.splitlines(), over.stderr) == (1, [*jobs, last], "")
+    dry.unlink()
+    words = ["dag", "rerun", run_id, *APP, "--database-url", migrated_url]
+    assert CliRunner().invoke(main, words, prog_name="eventic").output.splitlines() == ["grow", "reap"]
+    again = work(migrated_url, "watch", run_id, *APP)
+    assert (again.returncode, again.stdout.splitlines()[-1]) == (0, f"{run_id}  COMPLETED")
+
+
+def test_a_run_whose_dag_is_not_declared_is_not_waited_for_by_a_process_that_works(
+    migrated_url: str, tmp_path: Path
+) -> None:
+    words = ["dag", "run", "cli-plant", "count=4", f"flag={tmp_path / 'dry'}", *APP, "--database-url", migrated_url]
+    run_id = CliRunner().invoke(main, words, prog_name="eventic").output.strip()
+    for app in ((), ("--app", "json")):
+        refused = work(migrated_url, "watch", run_id, *app)
+        assert (refused.returncode, refused.stdout) == (1, "")
+        assert "No DAG 'cli-plant' is declared" in refused.stderr
+    words = ["dag", "show", run_id, "--json", "--database-url", migrated_url]
+    shown = CliRunner().invoke(main, words, prog_name="eventic").output.splitlines()
+    assert {json.loads(line)["state"] for line in shown} == {"READY", "WAITING"}

@@ -15,7 +15,7 @@ from conftest import execute, with_database
 
 from eventic_core import Eventic
 from eventic_core.cli import main
-from eventic_core.jobs import Backfill, DagRun, Schedule
+from eventic_core.jobs import Backfill, DagRun, Job, Schedule, stored_dag
 
 APP = ("--app", "cli_plant")
 PARAMETERS = {"count": 3, "flag": "nowhere"}
@@ -145,3 +145,43 @@ def test_bad_input_is_refused_in_a_line(
     result = eventic_schedule(*words)
     assert result.exit_code != 0
     assert problem in result.output
+
+
+def test_schedules_of_what_is_stored_are_commanded_like_others(
+    migrated_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    Eventic.init(name="schedules", database_url=migrated_url)
+    Job(name="seed", dag="sown", client_id="acme", parameters={"count": 2})
+    stored_dag("sown", "acme").schedule("every hour")
+    one = Job(name="seed", client_id="acme", schedule="30 2 * * *", zone="Europe/Berlin", parameters={"count": 1})
+    Job(name="seed", client_id="other", schedule="@daily")
+    Eventic.shutdown()
+
+    def call(*words: object) -> Result:
+        arguments = ["schedule", *map(str, words), "--database-url", migrated_url]
+        return CliRunner().invoke(main, arguments, prog_name="eventic")
+
+    rows = [json.loads(line) for line in call("list", "--client", "acme", "--json").output.splitlines()]
+    assert [(row["name"], row["dag"], row["client_id"]) for row in rows] == [
+        ("seed", "seed", "acme"),
+        ("sown", "sown", "acme"),
+    ]
+    assert "T02:30:00+0" in rows[0]["next"]
+    ambiguous = call("show", "seed")
+    assert ambiguous.exit_code == 1
+    assert str(one.id) in ambiguous.output
+    assert call("pause", one.id).output == "seed  paused\n"
+    assert json.loads(call("show", one.id, "--json").output)["state"] == "paused"
+    assert "is not made up for" in call("resume", one.id, "--catch-up").output
+    assert call("resume", one.id).output == "seed  active\n"
+    for name, dag in (("sown", "sown"), (one.id, "seed")):
+        started = call("run", name, *APP)
+        assert started.exit_code == 0, started.output
+        run = stored(migrated_url, DagRun, started.output.strip())
+        assert isinstance(run, DagRun)
+        assert (run.dag, run.client_id, run.parameters) == (dag, "acme", {})
+        made = call("backfill", name, "--from", "2026-01-01", "--to", "2026-01-03")
+        backfill = stored(migrated_url, Backfill, made.output.strip())
+        assert isinstance(backfill, Backfill)
+        assert (backfill.stored, backfill.job_id) == ((True, None) if dag == "sown" else (False, one.id))

@@ -95,6 +95,7 @@ SIGNATURES = [
     (context._set_local_dbos_context, ["ctx"]),
     (context.DBOSContext, []),
     (context.EnterDBOSWorkflow, ["attributes", "ctx"]),
+    (core.ActiveWorkflowById.activeList, ["self"]),
     (instance._get_dbos_instance, []),
     (instance._get_or_create_dbos_registry, []),
     (utilities.generate_uuid, []),
@@ -253,6 +254,8 @@ COLUMNS = {
         "serialization": (TEXT, OPTIONAL),
         "application_name": (TEXT, OPTIONAL),
     },
+    "application_versions": {"version_name": (TEXT, REQUIRED), "version_timestamp": (BIGINT, DEFAULTED)},
+    "dbos_migrations": {"version": (BIGINT, REQUIRED)},
     "queues": {
         "name": (TEXT, REQUIRED),
         "concurrency": (INTEGER, OPTIONAL),

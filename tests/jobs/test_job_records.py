@@ -53,9 +53,9 @@ def test_a_job_is_read_as_it_was_written() -> None:
     values: dict[str, Any] = {
         "name": "load",
         "client_id": "acme",
-        "dag": "nightly",
         "schedule": "30 2 * * mon-fri",
         "zone": "Europe/Berlin",
+        "paused": True,
         "rule": "none_failed",
         "retries": 3,
         "priority": 0,
@@ -87,6 +87,7 @@ def test_a_job_is_read_as_it_was_written() -> None:
         ({"schedule": "0 2 * * *", "zone": "Mars/Olympus"}, InvalidSchedule, "Mars/Olympus"),
         ({"schedule": "every 15 minutes", "zone": "Europe/Berlin"}, InvalidSchedule, "every 15 minutes"),
         ({"zone": "Europe/Berlin"}, InvalidSchedule, "no schedule"),
+        ({"dag": "nightly", "schedule": "0 2 * * *"}, InvalidSchedule, "schedule the DAG"),
         ({"colour": "red"}, InvalidRecord, "colour"),
     ],
 )
@@ -111,6 +112,7 @@ def test_what_does_not_fit_is_named_and_nothing_is_stored(
         ({"schedule": "99 * * * *"}, InvalidSchedule),
         ({"schedule": None}, InvalidSchedule),
         ({"zone": "Mars/Olympus"}, InvalidSchedule),
+        ({"dag": "nightly"}, InvalidSchedule),
         ({"name": "taken"}, DuplicateKey),
     ],
 )

@@ -31,7 +31,7 @@ from eventic_core import (
     RecordDeleted,
     ResultTimeout,
 )
-from eventic_core.jobs import Backfill, DagRun, DeclaredDag, ExecutionStatus, Overlap, Schedule, dag, declared, job
+from eventic_core.jobs import Backfill, DagRun, DeclaredDag, ExecutionStatus, Overlap, Schedule, dag, declared_dag, job
 from eventic_core.runtime.queues import Handle
 from eventic_core.store.sql import statement
 
@@ -547,7 +547,7 @@ def test_a_run_that_cannot_be_started_does_not_end_the_schedule(workers: str) ->
 def test_a_worker_that_does_not_know_the_dag_leaves_it_to_one_that_does(workers: str) -> None:
     schedule = daily(ECHO)
     looked_at(schedule)
-    known = declared._dags.pop(ECHO.name)
+    known = declared_dag._dags.pop(ECHO.name)
     try:
         execute(
             workers,
@@ -558,7 +558,7 @@ def test_a_worker_that_does_not_know_the_dag_leaves_it_to_one_that_does(workers:
         until(lambda: Handle[None](f"schedule-{schedule.id}-{schedule.version}").status() == "DELAYED")
         assert schedule.runs() == []
     finally:
-        declared._dags[ECHO.name] = known
+        declared_dag._dags[ECHO.name] = known
     until(lambda: due_of(schedule) == days(schedule, 0))
 
 

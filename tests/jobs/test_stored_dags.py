@@ -333,9 +333,9 @@ def test_a_declared_dag_is_stored_once_and_run_with_what_people_add(name: str) -
 
 
 def redeclared(name: str, *jobs: Any) -> DeclaredDag:
-    from eventic_core.jobs import declared
+    from eventic_core.jobs import declared_dag
 
-    declared._dags.pop(name, None)
+    declared_dag._dags.pop(name, None)
     return dag(name, *jobs)
 
 
