@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 _ADD = statement("add_waits")
 _HOLD = statement("hold_waits")
 _PARK = statement("park_waiting")
-_DROP = statement("drop_waits")
 _END = statement("end_waits")
 _WAKE = statement("wake_waiting")
 _LOOK_AGAIN_MS = 60_000
@@ -52,10 +51,6 @@ class WaitTable:
             if not tx.fetch(_PARK, (_LOOK_AGAIN_MS, work_id, owner)):
                 raise OwnershipLost(work_id)
         return True
-
-    def drop(self, work_id: str, run_ids: Sequence[UUID], tx: PostgresTransaction) -> None:
-        """Have work wait for these runs no more."""
-        tx.fetch(_DROP, (list(run_ids), work_id))
 
     def ended(self, run_id: UUID, tx: PostgresTransaction) -> None:
         """A run has ended: what waits for it goes on when the transaction commits."""

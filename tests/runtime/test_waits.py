@@ -127,13 +127,3 @@ def test_what_is_somebody_elses_is_not_parked(store: PostgresStore, eventic: str
     with pytest.raises(OwnershipLost):
         WaitTable(store).park(work, "another", [run])
     assert status(eventic, work) == "PENDING"
-
-
-def test_work_that_waits_no_more_is_not_woken(store: PostgresStore, eventic: str) -> None:
-    run = uuid4()
-    work = waiting(store, run)
-    assert WaitTable(store).park(work, "me", [run])
-    with store.transaction() as tx:
-        WaitTable(store).drop(work, [run], tx)
-    ended(store, run)
-    assert status(eventic, work) == "DELAYED"
