@@ -238,11 +238,11 @@ def _register(made: DeclaredDag) -> None:
     if known is not None and not _is_again(known, made):
         message = f"Two DAGs are called {made.name!r}. Give one of them another name."
         raise DuplicateRegistration(message)
-    _dags[made.name] = made
-    let_workers_run(made)
     for one in made.jobs.values():
         if one.map is not None:
             mapping.declare(made.name, one)
+    _dags[made.name] = made
+    let_workers_run(made)
 
 
 def _is_again(known: DeclaredDag, made: DeclaredDag) -> bool:

@@ -17,7 +17,7 @@ from eventic_core.automation.declared import DeclaredAutomation
 from eventic_core.automation.definitions import Batch
 from eventic_core.automation.executions import BatchExecution
 from eventic_core.automation.status import ExecutionStatus
-from eventic_core.errors import DuplicateKey, EndlessMap, Invalid
+from eventic_core.errors import DuplicateKey, DuplicateRegistration, EndlessMap, Invalid
 from eventic_core.jobs.context import JobContext
 from eventic_core.jobs.parameters import parameters_of
 from eventic_core.jobs.references import answer, referring
@@ -43,12 +43,21 @@ def automation_name(dag: str, job: str) -> str:
 
 
 def declare(dag_name: str, job: DeclaredJob[Any, Any]) -> None:
-    """Let workers of this process do the elements of a mapped job."""
+    """Let workers of this process do the elements of a mapped job.
+
+    Raises:
+        DuplicateRegistration: Another automation has the name, as of job `b.c` of DAG `a` and `c` of `a.b`.
+    """
+    name, description = automation_name(dag_name, job.name), f"The elements of job {job.name!r} of DAG {dag_name!r}."
+    known = next((one for one in automations.declared() if one.name == name), None)
+    if known is not None and known.description != description:
+        message = f"The elements of job {job.name!r} would be automation {name!r}, which is another. Rename the job."
+        raise DuplicateRegistration(message)
     automations.register(
         DeclaredAutomation(
-            name=automation_name(dag_name, job.name),
+            name=name,
             function=_Elements(job).function(),
-            description=f"The elements of job {job.name!r} of DAG {dag_name!r}.",
+            description=description,
             retry=job.retry,
             tolerated_failures=job.tolerated_failures,
             concurrency=(job.limits and job.limits.concurrency) or _CONCURRENCY,

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from eventic_core import EndlessMap, Invalid, InvalidDag, Record
+from eventic_core import DuplicateRegistration, EndlessMap, Invalid, InvalidDag, NotRegistered, Record
 from eventic_core.automation import Batch, Run
 from eventic_core.graph import NodeState
 from eventic_core.jobs import DagRun, ExecutionStatus, JobContext, Retry, Skip, dag, job
+from eventic_core.jobs.declared_dag import find
 
 pytestmark = pytest.mark.usefixtures("workers")
 S, N = ExecutionStatus, NodeState
@@ -252,3 +253,14 @@ def test_maps_that_make_no_sense_are_refused_when_they_are_declared() -> None:
         mapped = job(map="number", inputs={"number": source}, name="mapped")(function)
         with pytest.raises(InvalidDag, match=f"{source.name} -> mapped: .*{name}"):
             dag(f"mapped: wrong {name}", source, mapped)
+
+
+def test_two_mapped_jobs_whose_elements_would_be_one_automation_are_refused() -> None:
+    def function(number: int) -> int:
+        return number
+
+    dag("mapped: a", job(map="number", over=unreliable, name="b.c")(function))
+    with pytest.raises(DuplicateRegistration, match=r"automation 'mapped: a.b.c', which is another"):
+        dag("mapped: a.b", job(map="number", over=unreliable, name="c")(function))
+    with pytest.raises(NotRegistered):
+        find("mapped: a.b")
