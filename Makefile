@@ -5,7 +5,7 @@ BIN := .venv/bin
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint bench clean ci
+.PHONY: help setup demo test chaos soak lint bench clean ci
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -15,8 +15,19 @@ setup: .venv/.dev ## make .venv and install the package with everything for deve
 demo: .venv/.runtime ## show records at work on an embedded Postgres
 	$(BIN)/eventic demo
 
-test: .venv/.dev ## run all tests
-	$(BIN)/python -m pytest
+test: .venv/.dev ## run all tests, two or more at a time
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+
+SEED ?= $(shell date +%s)
+MINUTES ?= 10
+
+chaos: .venv/.dev ## work under faults: make chaos SEED=7 MINUTES=30
+	@folder=$$(mktemp -d) && chmod 755 $$folder && \
+	$(BIN)/python tests/chaos/campaign.py --seed $(SEED) --minutes $(MINUTES) --folder $$folder
+
+soak: .venv/.dev ## a mixed load and what workers hold on to: make soak MINUTES=30
+	@folder=$$(mktemp -d) && chmod 755 $$folder && \
+	$(BIN)/python tests/soak/soak.py --minutes $(MINUTES) --folder $$folder
 
 lint: .venv/.dev ## check format, style, import directions and types
 	$(BIN)/ruff format --check

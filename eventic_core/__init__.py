@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         EndlessMap,
         EventicError,
         EvolutionError,
+        HistoryRemoved,
         Invalid,
         InvalidBackfill,
         InvalidBranch,
@@ -73,7 +74,7 @@ if TYPE_CHECKING:
     )
     from eventic_core.runtime import Handle, Queue, Retry, later, on
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "AsOf",
     "Blame",
@@ -94,6 +95,7 @@ __all__ = [
     "EvolutionError",
     "Filter",
     "Handle",
+    "HistoryRemoved",
     "Invalid",
     "InvalidBackfill",
     "InvalidBranch",

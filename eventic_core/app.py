@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from eventic_core.runtime import Handle, Queue, Retry
     from eventic_core.runtime.dead_letters import DeadLetters
     from eventic_core.runtime.functions import Transaction
+    from eventic_core.serving.access import Authenticate
     from eventic_core.settings import Settings
     from eventic_core.store import PostgresStore
 
@@ -123,6 +124,7 @@ class Eventic:
         db_url: str | None = None,
         queues: Iterable[str] | None = None,
         settings: Mapping[str, Any] | None = None,
+        authenticate: Authenticate | None = None,
         **fastapi: Any,
     ) -> FastAPI:
         """Make a FastAPI app that launches when it starts and drains when it stops; nothing is connected before.
@@ -132,6 +134,9 @@ class Eventic:
             db_url: The database, as `init` takes it; `"embedded"` must be said.
             queues: Queues to work on in the serving process, as `launch` takes them; `[]` leaves all to workers.
             settings: Other settings, as `init` takes them.
+            authenticate: Who sent a request, for the package's own routes: a function, sync or async, from the
+                request to a `Principal` or `None`. Default: bearer tokens of the setting `api_tokens`; without any,
+                those routes answer this machine only.
             fastapi: Passed on to FastAPI; its own `lifespan` runs inside.
 
         Raises:
@@ -141,7 +146,14 @@ class Eventic:
 
         cls._declared = {"name": name, "database_url": db_url, **(settings or {})}
         start = functools.partial(cls.launch, queues=None if queues is None else tuple(queues))
-        return create_app(name, start=start, stop=cls.shutdown, is_launched=cls.is_launched, **fastapi)
+        return create_app(
+            name,
+            start=start,
+            stop=cls.shutdown,
+            is_launched=cls.is_launched,
+            authenticate=authenticate,
+            **fastapi,
+        )
 
     @classmethod
     def is_launched(cls) -> bool:

@@ -8,7 +8,8 @@
     │  ├─ RunNotFound            run_not_found    404    1   no run has the id
     │  ├─ NotRegistered          not_registered   404    1   a class, function or handler this process does not know
     │  └─ RecordNotFound         record_not_found 404    1   also a KeyError
-    │     └─ RecordDeleted       record_deleted   410    1   its current version is a tombstone
+    │     ├─ RecordDeleted       record_deleted   410    1   its current version is a tombstone
+    │     └─ HistoryRemoved      history_removed  410    1   a past that retention has removed
     ├─ Conflict                  conflict         409    1
     │  ├─ VersionConflict        version_conflict 409    1   somebody wrote in between
     │  ├─ RecordExists           record_exists    409    1   the id is taken
@@ -117,6 +118,13 @@ class RecordDeleted(RecordNotFound):
     """The record's current version is a tombstone; its history can still be read."""
 
     code = "record_deleted"
+    http_status = 410
+
+
+class HistoryRemoved(RecordNotFound):
+    """A version, or a class as it was at a moment, is not stored any more: retention has removed it, or some of it."""
+
+    code = "history_removed"
     http_status = 410
 
 

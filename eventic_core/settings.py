@@ -71,6 +71,10 @@ class Settings(BaseSettings):
     statement_timeout_seconds: float | None = Field(default=None, gt=0, description="Limit of one statement.")
     reconnect_seconds: float = Field(default=30.0, ge=0, description="How long a call waits for a lost Postgres.")
     max_record_bytes: int = Field(default=1_048_576, ge=1, description="Largest JSON of one version.")
+    max_body_bytes: int = Field(default=1_048_576, ge=1, description="Largest body of a request to the app.")
+    api_tokens: SecretStr | None = Field(
+        default=None, description="Who may call the package's routes: `name:role:token`, several with commas between."
+    )
     blocking_in_loop: bool = Field(default=False, description="Whether blocking calls may run in an event loop.")
     embedded_directory: Path = Field(default=Path(".eventic"), description="Where the embedded server keeps its data.")
     log_level: LogLevel | None = Field(default=None, description="Level of the package's loggers, if to be set.")

@@ -6,19 +6,26 @@ import os
 import shutil
 import tempfile
 import time
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
 import psycopg
 import pytest
+from hypothesis import HealthCheck, settings
 
 from eventic_core import Eventic
+from eventic_core.runtime import adapter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+T = TypeVar("T")
+
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # no timing is asserted
+settings.load_profile("tests")
 for _name in ("EVENTIC_DATABASE_URL", "DATABASE_URL", "DBOS_DATABASE_URL"):
     os.environ.pop(_name, None)
 
@@ -33,6 +40,21 @@ def execute(url: str, *statements: str) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
         for statement in statements:
             connection.execute(statement)
+
+
+def rows(url: str, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
+    """Give the rows of a query."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        return connection.execute(sql.encode(), parameters or None).fetchall()
+
+
+def until(find: Callable[[], T], what: str = "what is waited for", *, seconds: float = 60) -> T:
+    """Wait until something is found that is not empty, and give it."""
+    deadline = time.monotonic() + seconds
+    while not (found := find()):
+        assert time.monotonic() < deadline, f"not in {seconds} s: {what}"
+        time.sleep(0.02)
+    return found
 
 
 def make_open_folder() -> Path:
@@ -84,34 +106,46 @@ def server_url() -> Iterator[str]:
     remove_when_stopped(folder)
 
 
+@contextmanager
+def new_database(server_url: str, template: str = "template0") -> Iterator[str]:
+    """Make a database for a while, as a copy of one, named or by its URL, that nobody is connected to."""
+    name = f"test_{uuid4().hex[:12]}"
+    execute(server_url, f"create database {name} template {urlsplit(template).path.removeprefix('/')}")
+    try:
+        yield with_database(server_url, name)
+    finally:
+        execute(server_url, f"drop database {name} with (force)")
+
+
 @pytest.fixture(scope="session")
 def template(server_url: str) -> Iterator[str]:
     """A database with the tables, which tests copy."""
-    name = f"template_{uuid4().hex[:12]}"
-    execute(server_url, f"create database {name}")
-    Eventic.init(name="template", database_url=with_database(server_url, name))
-    Eventic.shutdown()
-    yield name
-    execute(server_url, f"drop database {name} with (force)")
+    with new_database(server_url) as url:
+        Eventic.init(name="template", database_url=url)
+        Eventic.shutdown()
+        yield url
+
+
+@pytest.fixture(scope="session")
+def prepared(server_url: str, template: str) -> Iterator[str]:
+    """A database with our tables and DBOS's, which tests copy."""
+    with new_database(server_url, template) as url:
+        adapter.migrate(url)
+        yield url
 
 
 @pytest.fixture
 def database_url(server_url: str) -> Iterator[str]:
     """An empty database of the test's own."""
-    yield from _database(server_url, "template0")
+    with new_database(server_url) as url:
+        yield url
 
 
 @pytest.fixture
 def migrated_url(server_url: str, template: str) -> Iterator[str]:
     """A database of the test's own, with the tables."""
-    yield from _database(server_url, template)
-
-
-def _database(server_url: str, template: str) -> Iterator[str]:
-    name = f"test_{uuid4().hex[:12]}"
-    execute(server_url, f"create database {name} template {template}")
-    yield with_database(server_url, name)
-    execute(server_url, f"drop database {name} with (force)")
+    with new_database(server_url, template) as url:
+        yield url
 
 
 @pytest.fixture
@@ -125,7 +159,7 @@ def eventic(migrated_url: str) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def workers(server_url: str, template: str) -> Iterator[str]:
     """Workers of this process on a database that a module's tests share, for starting them takes long."""
-    for url in _database(server_url, template):
+    with new_database(server_url, template) as url:
         Eventic.init(name="tests", database_url=url)
         Eventic.launch()
         yield url

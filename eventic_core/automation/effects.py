@@ -114,7 +114,10 @@ def nets_of(
     rows = {(row.id, row.version): row for row in postgres_store().versions(wanted)}
     found: dict[int, list[Net]] = {}
     for write in writes:
-        net = Net(rows.get((write.record_id, write.first - 1)), rows[write.record_id, write.last])
+        before, after = (rows.get((write.record_id, version)) for version in (write.first - 1, write.last))
+        if after is None or (before is None and write.first > 0):
+            continue  # retention has removed one of them: what the item did to this record cannot be told any more
+        net = Net(before, after)
         found.setdefault(write.number, []).append(net)
     return found
 

@@ -31,26 +31,27 @@ class DomainEntity(Record):
     _events: list[Any] = PrivateAttr(default_factory=list)
     _first: Any = PrivateAttr(default=None)
 
-    def _first_stamp(self) -> Stamp:
-        """Give the stamp of version 0, read once."""
+    def _first_stamp(self) -> Stamp | None:
+        """Give the stamp of version 0, read once; `None` when retention has removed it."""
         if self.version == 0:
             return self.stamp
         if self._first is None:
             row = current_store().version(self.id, 0, transaction())
-            assert row is not None
-            self._first = row.stamp
-        found: Stamp = self._first
+            self._first = None if row is None else row.stamp
+        found: Stamp | None = self._first
         return found
 
     @property
     def created_at(self) -> datetime | None:
-        """When version 0 was stored; `None` for a draft."""
-        return self._first_stamp().recorded_at if self.is_stored else None
+        """When version 0 was stored; `None` for a draft, and when that version was removed."""
+        first = self._first_stamp() if self.is_stored else None
+        return None if first is None else first.recorded_at
 
     @property
     def created_by(self) -> str | None:
         """Who stored version 0."""
-        return self._first_stamp().actor if self.is_stored else None
+        first = self._first_stamp() if self.is_stored else None
+        return None if first is None else first.actor
 
     @property
     def updated_at(self) -> datetime | None:

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import heapq
 import logging
+import random
 import time
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextvars import copy_context
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -28,6 +28,7 @@ from eventic_core.errors import InvalidStateError, NotSerialisable, StoreUnavail
 from eventic_core.records import conflicts
 from eventic_core.records.port import StaleWrite, Work
 from eventic_core.records.stamp import Origin
+from eventic_core.runtime import counts, tracing
 from eventic_core.store.executions import ExecutionTable
 from eventic_core.store.handlers import call_payload
 
@@ -61,8 +62,8 @@ class Group:
         self._attempts = Attempts(self._automation, self._store, self._origin, invoke)
         self._is_careful = self._automation.checkpoint == "item" or assignment.deaths > 0
         self._slice = Slice(self._store, assignment.run_id, assignment.owner)
-        self._again: list[tuple[datetime, int, ItemExecutionVersions]] = []
-        self._late: list[tuple[datetime, ItemExecutionVersions]] = []
+        self._again: list[tuple[float, int, ItemExecutionVersions]] = []
+        self._late: list[tuple[float, ItemExecutionVersions]] = []
         self._granted = 0
         self._parts: dict[str, UUID] = {}
 
@@ -152,7 +153,7 @@ class Group:
         """Make the retries that are due soon, as they come due."""
         while self._again:
             due, _number, item = self._again[0]
-            wait_seconds = (due - datetime.now(UTC)).total_seconds()
+            wait_seconds = due - time.monotonic()
             if wait_seconds > 0 or self._slice.is_full(self._automation) or self._slice.holds_work_of(item):
                 # With what the item wrote, so that it can be told from what its next attempt writes.
                 if not self._store_slice():
@@ -174,6 +175,22 @@ class Group:
         self._end(item, self._attempt(item))
 
     def _attempt(self, item: ItemExecutionVersions) -> Outcome:
+        """Make an attempt, as a span of the trace."""
+        with tracing.span(
+            "item",
+            self._automation.name,
+            run__id=self._run_id,
+            item__number=item.number,
+            record__id=item.item_id,
+            attempt=item.attempts,
+            correlation_id=self._origin.correlation_id,
+        ):
+            outcome = self._called(item)
+            tracing.failed(outcome.error)
+        counts.ATTEMPTS.add("item", "done" if outcome.error is None else "failed")
+        return outcome
+
+    def _called(self, item: ItemExecutionVersions) -> Outcome:
         """Call the function, again where records it wrote were written by others meanwhile."""
         begun = len(item.versions)
         context = ItemContext(
@@ -191,22 +208,28 @@ class Group:
             item.end(outcome, self._automation)
             self._slice.store_in(item, tx)
 
-        conflict: BaseException | None = None
-        for _ in range(_CONFLICTS):
+        conflict: Exception | None = None  # nothing but conflicts counts: while Postgres is away, it waits
+        left = _CONFLICTS
+        while left:
             item.forget(but=begun)
             try:
                 outcome = self._attempts.make(item.payload, context, commit)
             except StaleWrite as error:
-                conflict = error.__cause__ or error
+                conflict = error.__cause__ if isinstance(error.__cause__, Exception) else error
+                left -= 1
+                time.sleep(random.uniform(0, 0.005 * (_CONFLICTS - left)))  # noqa: S311 - so that two do not meet again
+                counts.CONFLICTS.add("item")
             except StoreUnavailable as error:
                 _log.warning("item %s waits for Postgres: %s", item.number, error, extra={"action": "wait"})
+                if self._assignment.is_stopping():
+                    raise
                 time.sleep(1)
             else:
                 if not outcome.is_stored:
                     item.forget(but=begun)  # an end that its own transaction could not store
                 return outcome
         item.forget(but=begun)
-        return Outcome(error=conflict if isinstance(conflict, Exception) else StoreUnavailable("Postgres was away."))
+        return Outcome(error=conflict)
 
     def _part_id(self, item: ItemExecutionVersions) -> UUID:
         text = item.document["batch_execution_id"]
@@ -233,10 +256,11 @@ class Group:
             self._slice.add(item, outcome)
         if item.following is None:
             return
+        counts.RETRIES.add("item")
         if item.following.late:
-            self._late.append((item.following.due_at, item))
+            self._late.append((item.following.due, item))
         else:
-            heapq.heappush(self._again, (item.following.due_at, item.number, item))
+            heapq.heappush(self._again, (item.following.due, item.number, item))
 
     def _redo(self, refused: Refused) -> None:
         """Do an item by itself that was refused with others: what it wrote conflicts, or somebody moved it."""
@@ -305,7 +329,7 @@ class Group:
         return heapq.heappop(self._again)[2] if self._is_again_due() else next(waiting, None)
 
     def _is_again_due(self) -> bool:
-        return bool(self._again) and self._again[0][0] <= datetime.now(UTC)
+        return bool(self._again) and self._again[0][0] <= time.monotonic()
 
     # -- limits
 
@@ -325,12 +349,12 @@ class Group:
         self._granted -= 1
         return True
 
-    def _later(self, late: Sequence[tuple[datetime, ItemExecutionVersions]]) -> Work:
+    def _later(self, late: Sequence[tuple[float, ItemExecutionVersions]]) -> Work:
         """Make the group that does items again when it is time."""
         numbers = sorted(item.number for _due, item in late)
         first_due = min(due for due, _item in late)
         values = {**self._values, "first": numbers[0], "last": numbers[-1], "only": numbers, "sequence": None}
-        delay = max((first_due - datetime.now(UTC)).total_seconds(), 0.001)
+        delay = max(first_due - time.monotonic(), 0.001)
         group_id = f"{self._assignment.run_id}.{self._slice.next_step}"
         queue = self._automation.queue_name
         payload = call_payload(values)

@@ -5,6 +5,7 @@ Pure: documents in, documents out. When they are written, and with what, is deci
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from uuid import UUID
@@ -37,9 +38,9 @@ _LEAST_DEATHS = 2
 
 
 class Next(NamedTuple):
-    """When an item is to be done again; in a group of its own if it is `late`."""
+    """When an item is to be done again, by `time.monotonic()`; in a group of its own if it is `late`."""
 
-    due_at: datetime
+    due: float
     late: bool
 
 
@@ -168,8 +169,8 @@ class ItemExecutionVersions:
     def _follow(self, moment: datetime, seconds: float) -> datetime | None:
         """Note when the next attempt is due; gives that moment if it is too late for this group."""
         late = seconds > IN_GROUP_SECONDS
-        self.following = Next(moment + timedelta(seconds=seconds), late)
-        return self.following.due_at if late else None
+        self.following = Next(time.monotonic() + seconds, late)
+        return moment + timedelta(seconds=seconds) if late else None
 
     def survived(self, *, is_chance: bool) -> bool:
         """A worker died while it was being tried; tells whether it may be tried again, else it has failed.

@@ -33,7 +33,7 @@ from eventic_core.automation.run_changes import BOOKKEEPING, postgres_store, run
 from eventic_core.automation.run_diff import ItemDiff
 from eventic_core.automation.status import ExecutionStatus
 from eventic_core.automation.steering import ItemContext
-from eventic_core.errors import RecordExists, ReplayDiverged
+from eventic_core.errors import HistoryRemoved, RecordExists, ReplayDiverged
 from eventic_core.records.blocking import on_behalf
 from eventic_core.records.diff import Change
 from eventic_core.records.documents import same_value
@@ -149,6 +149,12 @@ class Replayer:
         """Replay some items that have begun, in the order of their numbers."""
         statuses = [str(status) for status in ExecutionStatus]
         items = run_history().last_attempts(self._writer.run.id, numbers, statuses, self._as_of)
+        if missing := sorted(set(numbers) - {item.number for item in items}):
+            message = (
+                f"Run {self._writer.run.id} cannot be replayed: what its item {missing[0]} was when it began is not "
+                "stored any more, for retention has removed past versions of ItemExecution."
+            )
+            raise HistoryRemoved(message)
         # What an attempt that was snoozed has written was there when the last one began.
         since = {item.number: item.before for item in items} if self._as_of is None else None
         done = nets_of(self._writer.workflow_ids, numbers, since=since)

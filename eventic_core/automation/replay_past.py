@@ -8,10 +8,11 @@ Owns what can be asked of the past. What cannot be answered from it is refused: 
 from __future__ import annotations
 
 from collections import deque
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from eventic_core.errors import Invalid, NotFound, ReplayDiverged
+from eventic_core.errors import HistoryRemoved, Invalid, NotFound, ReplayDiverged
 from eventic_core.records import state
 from eventic_core.records.port import StoredVersion, Written
 from eventic_core.runtime.step_log import outcome_of
@@ -117,13 +118,16 @@ class PastStore:
         return own + self._store.history(record_id, limit=left, before=bound)
 
     def select(self, selection: Selection, tx: Any = None) -> list[StoredVersion]:
-        return self._as_found(self._store.select(self._then(selection)))
+        with self._kept():
+            return self._as_found(self._store.select(self._then(selection)))
 
     def count(self, selection: Selection, tx: Any = None) -> int:
-        return self._store.count(self._then(selection))
+        with self._kept():
+            return self._store.count(self._then(selection))
 
     def stream(self, selection: Selection, tx: Any = None) -> Iterator[StoredVersion]:
-        return iter(self._as_found(self._store.stream(self._then(selection))))
+        with self._kept():
+            return iter(self._as_found(self._store.stream(self._then(selection))))
 
     def changes(self, *_: Any, **__: Any) -> NoReturn:
         self.refuse("It reads the change feed, which goes on: a replay has no answer to that.")
@@ -134,7 +138,20 @@ class PastStore:
     def _found(self, record_id: UUID) -> StoredVersion | None:
         if record_id in self._pins:
             return self._pins[record_id]
-        return self._store.at(record_id, self.moment)
+        found = self._store.at(record_id, self.moment)
+        if found is None and self._store.version(record_id, 0) is None and self._store.head(record_id) is not None:
+            self.refuse(
+                f"It reads record {record_id}, but what that was as of {self.moment.isoformat()} is not stored any "
+                "more: retention has removed it."
+            )
+        return found
+
+    @contextmanager
+    def _kept(self) -> Iterator[None]:
+        try:
+            yield
+        except HistoryRemoved as error:
+            self.refuse(f"It makes a query: {error}")
 
     def _as_found(self, rows: Iterable[StoredVersion]) -> list[StoredVersion]:
         found = ((row, self._pins.get(row.id, row)) for row in rows)

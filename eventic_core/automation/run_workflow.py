@@ -20,6 +20,7 @@ from eventic_core.automation.status import ExecutionStatus
 from eventic_core.errors import InvalidStateError, VersionConflict
 from eventic_core.records.port import OwnershipLost, Work
 from eventic_core.records.stamp import Origin, acting
+from eventic_core.runtime import tracing
 from eventic_core.runtime.finishing import Finish, run_in_transaction
 from eventic_core.store.executions import WHOLE_RUN, ExecutionTable
 from eventic_core.store.handlers import call_payload
@@ -66,12 +67,17 @@ class RunWorkflow:
         disturbed = 0
         while True:
             try:
-                if self._advance():
+                if self._advance_traced():
                     return
             except (VersionConflict, InvalidStateError):  # somebody cancelled it, say: look again
                 disturbed += 1
                 if disturbed == _DISTURBANCES:
                     raise
+
+    def _advance_traced(self) -> bool:
+        correlation_id = self._origin.correlation_id
+        with tracing.span("run", self._automation.name, run__id=self._run_id, correlation_id=correlation_id):
+            return self._advance()
 
     def _advance(self) -> bool:
         """Do the next stage; tells whether it was the last one for now."""

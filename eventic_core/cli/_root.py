@@ -34,15 +34,23 @@ COMMANDS: Final = {
     ),
     "demo": _Entry("eventic_core.cli.demo", "demo", "Show records at work on an embedded Postgres."),
     "doctor": _Entry("eventic_core.cli.doctor", "doctor", "Say what is well, what is not, and what to do about it."),
+    "erase": _Entry("eventic_core.cli.erase", "erase", "Make values of a record unreadable, where runs keep them too."),
+    "grant": _Entry(
+        "eventic_core.cli.grant", "grant_command", "Let a role of Postgres do what processes need, and nothing else."
+    ),
     "handler": _Entry("eventic_core.cli.handler", "handler", "List what handlers subscribe to, and remove one."),
     "migrate": _Entry("eventic_core.cli.migrate", "migrate", "Bring the tables in schema eventic up to date."),
+    "purge": _Entry("eventic_core.cli.purge", "purge", "Remove deleted records for good."),
     "queue": _Entry("eventic_core.cli.queue", "queue", "See what waits and runs in the queues, and what is stuck."),
+    "retention": _Entry(
+        "eventic_core.cli.retention", "retention", "Remove what is over and old, by rules of how long it is kept."
+    ),
     "run": _Entry("eventic_core.cli.run", "run", "Start, watch, steer and undo runs, list and look into them."),
     "schedule": _Entry("eventic_core.cli.schedule", "schedule", "List, pause, run and backfill schedules of DAGs."),
     "version": _Entry(
         "eventic_core.cli.version", "version", "Print the versions of the package and what it stands on."
     ),
-    "worker": _Entry("eventic_core.cli.worker", "worker", "Do the background work of an application."),
+    "worker": _Entry("eventic_core.cli.workers", "workers", "Do an application's background work, and see who does."),
 }
 
 HELP: Final = """Versioned, durable records on Postgres.

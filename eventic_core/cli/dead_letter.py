@@ -12,8 +12,9 @@ import click
 
 from eventic_core.app import Eventic
 from eventic_core.cli.application import connected
-from eventic_core.cli.options import actor_option, database_option, json_option
+from eventic_core.cli.options import actor_option, database_option, json_option, reason_option
 from eventic_core.cli.output import error_values, print_columns, print_each, print_json
+from eventic_core.operations.dead_letters import discard_letter, retry_letter
 from eventic_core.runtime.dead_letters import ALL, STATES, DeadLetter
 
 if TYPE_CHECKING:
@@ -69,28 +70,43 @@ def list_command(handler: str | None, state: str, limit: int, database_url: str 
 
 @dead_letter.command("retry", short_help="Let a worker try dead letters again.")
 @_chosen
+@reason_option
+@actor_option
 @database_option
-def retry_command(letter_ids: Sequence[UUID], database_url: str | None, **chosen: Any) -> None:
+def retry_command(
+    letter_ids: Sequence[UUID], database_url: str | None, reason: str | None, actor: str | None, **chosen: Any
+) -> None:
     """Let a worker handle these versions once more, and print each id with the run that does it.
 
     Only the version itself is handled, not the newer ones that came after it. If it fails again the letter is open
     again.
     """
-    _settle(lambda letter_id: Eventic.dead_letters.retry(letter_id)[0].id, letter_ids, database_url, **chosen)
+
+    def retry(letter_id: UUID) -> str:
+        return retry_letter(letter_id, reason=reason).id
+
+    _settle(retry, letter_ids, database_url, actor=actor, **chosen)
 
 
 @dead_letter.command("discard", short_help="Give dead letters up for good.")
 @_chosen
+@reason_option
 @actor_option
 @click.option("--yes", is_flag=True, help="Do not ask, where more than those named are discarded.")
 @database_option
 def discard_command(
-    letter_ids: Sequence[UUID], database_url: str | None, actor: str | None, *, yes: bool, **chosen: Any
+    letter_ids: Sequence[UUID],
+    database_url: str | None,
+    reason: str | None,
+    actor: str | None,
+    *,
+    yes: bool,
+    **chosen: Any,
 ) -> None:
     """Give these versions up for good, and print each id; they stay listed with --state discarded."""
 
     def discard(letter_id: UUID) -> str:
-        Eventic.dead_letters.discard(letter_id)
+        discard_letter(letter_id, reason=reason)
         return "discarded"
 
     ask = None if yes else "Discard {} dead letters?"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import click
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
@@ -49,9 +50,9 @@ class Ending:
         for number in SIGNALS:
             signal.signal(number, self._hear)
 
-    def wait(self) -> None:
-        """Wait for the first."""
-        while not self._asked.wait(_HEAR_SECONDS):
+    def wait(self, is_asked: Callable[[], bool] = lambda: False) -> None:
+        """Wait for the first, or until `is_asked` says that there is another reason to end."""
+        while not self._asked.wait(_HEAR_SECONDS) and not is_asked():
             pass
 
     def _hear(self, number: int, _frame: FrameType | None) -> None:

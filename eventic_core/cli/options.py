@@ -33,6 +33,10 @@ app_option: Final = click.option(
 )
 json_option: Final = click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 actor_option: Final = click.option("--actor", metavar="NAME", help="Who does it, noted with each version.")
+reason_option: Final = click.option("--reason", metavar="TEXT", help="Why, noted with the act.")
+request_key_option: Final = click.option(
+    "--request-key", metavar="KEY", help="Names this request: given again with the same key, nothing is done again."
+)
 numbers_option: Final = click.option(
     "--numbers", callback=_numbers, metavar="N,N-N", help="Only items with these numbers."
 )

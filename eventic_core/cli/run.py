@@ -12,13 +12,14 @@ import click
 
 from eventic_core.cli.application import connected
 from eventic_core.cli.lookup import refuse_automation_run
-from eventic_core.cli.options import database_option, json_option
+from eventic_core.cli.options import actor_option, database_option, json_option, reason_option
 from eventic_core.cli.output import error_text, error_values, print_columns, print_json, to_json_text
 from eventic_core.cli.run_replay import replay_command
 from eventic_core.cli.run_results import changes_command, diff_command, report_command, results_command
 from eventic_core.cli.run_start import start_command, watch_command
 from eventic_core.cli.run_steering import cancel_command, pause_command, redrive_command, resume_command
 from eventic_core.cli.run_undo import undo_command
+from eventic_core.operations.runs import fork_run
 from eventic_core.runtime import runs
 
 if TYPE_CHECKING:
@@ -124,12 +125,22 @@ def steps_command(run_id: str, database_url: str | None, *, as_json: bool) -> No
 @_id
 @click.option("--step", type=click.IntRange(min=1), default=1, show_default=True, help="The first step to do again.")
 @click.option("--app-version", metavar="VERSION", help="Of the application that is to run it.  [default: the newest]")
+@reason_option
+@actor_option
 @database_option
-def fork_command(run_id: str, step: int, app_version: str | None, database_url: str | None) -> None:
+def fork_command(
+    run_id: str,
+    *,
+    step: int,
+    app_version: str | None,
+    reason: str | None,
+    actor: str | None,
+    database_url: str | None,
+) -> None:
     """Repeat a run under a new id, which is printed; what the steps before STEP recorded is kept."""
-    with connected(database_url):
+    with connected(database_url, actor=actor):
         refuse_automation_run(run_id, "forked", "Do its failed items again: `eventic run redrive`")
-        click.echo(runs.fork(run_id, step=step, app_version=app_version))
+        click.echo(fork_run(run_id, step=step, app_version=app_version, reason=reason))
 
 
 def _fields(found: Run) -> tuple[str, ...]:

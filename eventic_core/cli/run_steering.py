@@ -1,6 +1,7 @@
 """`eventic run pause`, `resume`, `cancel` and `redrive`: what people do to a run that goes on, or has ended.
 
-Owns the options and what is printed. A run of an automation is steered by its own methods, any other by `runtime.runs`.
+Owns the options and what is printed. A run of an automation is steered by its own methods, any other by
+`operations.runs`.
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ import click
 
 from eventic_core.cli.application import connected
 from eventic_core.cli.lookup import automation_of, find_automation_run, find_declared_automation, find_run
-from eventic_core.cli.options import actor_option, app_option, database_option, numbers_option
+from eventic_core.cli.options import actor_option, app_option, database_option, numbers_option, reason_option
 from eventic_core.cli.output import print_columns, print_each
 from eventic_core.cli.run_start import watch, watch_option
 from eventic_core.errors import RunNotFound
-from eventic_core.runtime import runs
+from eventic_core.operations.runs import cancel_run, resume_run
 
 if TYPE_CHECKING:
     from eventic_core.automation.run import Run
@@ -41,9 +42,10 @@ def pause_command(names: tuple[str, ...], actor: str | None, database_url: str |
 
 @click.command("resume", short_help="Go on with runs that were paused or cancelled.")
 @_runs
+@reason_option
 @actor_option
 @database_option
-def resume_command(names: tuple[str, ...], actor: str | None, database_url: str | None) -> None:
+def resume_command(names: tuple[str, ...], reason: str | None, actor: str | None, database_url: str | None) -> None:
     """Go on with runs, and print the status of each: a paused one of an automation, a cancelled one of a workflow.
 
     The latter are put back into their queues and go on after the last step they recorded; a delayed one becomes due at
@@ -53,7 +55,7 @@ def resume_command(names: tuple[str, ...], actor: str | None, database_url: str 
     def resume(name: str) -> str:
         run = find_automation_run(name)
         if run is None:
-            return runs.resume(name)
+            return resume_run(name, reason=reason)
         run.resume()
         return _state(run)
 
@@ -81,7 +83,7 @@ def cancel_command(names: tuple[str, ...], reason: str | None, actor: str | None
         def cancel(name: str) -> str:
             run = found[name]
             if run is None:
-                return runs.cancel(name)
+                return cancel_run(name, reason=reason)
             run.cancel(reason or "")
             return _state(run)
 

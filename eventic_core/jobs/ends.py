@@ -6,6 +6,8 @@ the run's letters, the jobs that are skipped, and the groups of those that are r
 
 from __future__ import annotations
 
+import logging
+import random
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,6 +21,7 @@ from eventic_core.jobs.plan import LETTERS, UNFINISHED
 from eventic_core.jobs.running import group_of, groups_of
 from eventic_core.jobs.versions import job_run_id_of, skips
 from eventic_core.records.port import AlreadyDone, Checkpoint, StaleWrite
+from eventic_core.runtime.finishing import Interrupted, interruptions
 from eventic_core.runtime.journal import now_ms, patiently
 from eventic_core.store.dag_runs import DagRunTable
 from eventic_core.store.waits import WaitTable
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     from eventic_core.store.dag_runs import Held
     from eventic_core.store.transaction import PostgresTransaction
 
+_log = logging.getLogger("eventic")
 _SLICE_SECONDS = 0.25
 READY, _RUNNING = LETTERS[NodeState.READY], LETTERS[NodeState.RUNNING]
 BEGUN = READY + _RUNNING
@@ -148,9 +152,12 @@ class Ends:
     def _store_all(self, collected: Sequence[Done]) -> Exception | None:
         """Store some ends in one transaction; gives the reason if none of them is stored."""
         try:
-            patiently(lambda: self._commit(collected))
+            self._commit(collected)
         except AlreadyDone:
             pass  # a transaction whose commit's reply was lost: it is stored
+        except Gone:
+            self._next_step += 1  # for that may have been such a commit, which took effect after it was asked for
+            raise
         except (StaleWrite, Conflict, Invalid) as error:
             return error
         except ValueError as error:
@@ -159,8 +166,16 @@ class Ends:
         return None
 
     def _commit(self, collected: Sequence[Done]) -> None:
-        with self._store.transaction() as tx:
-            self.write(collected, tx)
+        """Write in a transaction; again for as long as Postgres is away, or ends it for reasons of its own."""
+        while True:
+            try:
+                with interruptions(), self._store.transaction() as tx:
+                    self.write(collected, tx)
+            except Interrupted as error:
+                _log.warning("the ends of jobs wait for Postgres: %s", error, extra={"action": "wait"})
+                time.sleep(random.uniform(0.1, 1.0))  # noqa: S311 - jitter
+            else:
+                return
 
     def write(self, collected: Sequence[Done], tx: PostgresTransaction) -> None:
         """Write how jobs ended, and what follows from it.
@@ -204,7 +219,7 @@ class Ends:
             return [group]
         if due is None or not due.late or done.state is not None:
             return []
-        delay = max(due.due_at.timestamp() - time.time(), 0.001)
+        delay = max(due.due - time.monotonic(), 0.001)
         return [group_of(self._dag, self._run_id, [place], self._origin, again=again, delay_seconds=delay)]
 
     def _what_follows(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import random
 import threading
 import time
 from collections import deque
@@ -35,6 +36,7 @@ from eventic_core.jobs.running import group_of, plan_of
 from eventic_core.jobs.versions import JobRunVersions, job_run_id_of
 from eventic_core.records.port import OwnershipLost, StaleWrite
 from eventic_core.records.stamp import Origin
+from eventic_core.runtime import counts, tracing
 from eventic_core.store.dag_runs import DagRunTable
 from eventic_core.store.waits import WaitTable
 
@@ -182,6 +184,8 @@ class JobGroup:
             # It has just ended; or it had, and goes on again.
             with self._store.transaction() as tx:
                 self._waits.add(group_id, [child], tx)
+        if child is not None:
+            self._waits.forget(group_id, child)  # it may have ended before it was added
         return False
 
     def _child_of(self, places: Sequence[int]) -> UUID | None:
@@ -229,7 +233,7 @@ class JobGroup:
             self._flush()
             due = done.versions.following
             assert due is not None
-            time.sleep(max(0.0, due.due_at.timestamp() - time.time()))
+            time.sleep(max(0.0, due.due - time.monotonic()))
             done = self._opened(place, fresh=True)
             if done.state is not None:  # somebody has marked it
                 return
@@ -244,6 +248,21 @@ class JobGroup:
         return Done(JobRunVersions.at(self._run_id, place, name, head, max_attempts=most, origin=origin), job)
 
     def _attempt(self, done: Done) -> Outcome:
+        """Make an attempt, as a span of the trace."""
+        with tracing.span(
+            "job",
+            f"{self._dag.name}.{done.job.name}",
+            run__id=self._run_id,
+            record__id=done.versions.id,
+            attempt=done.versions.attempts,
+            correlation_id=self._origin.correlation_id,
+        ):
+            outcome = self._called(done)
+            tracing.failed(outcome.error)
+        counts.ATTEMPTS.add("job", "done" if outcome.error is None else "failed")
+        return outcome
+
+    def _called(self, done: Done) -> Outcome:
         """Call the function, again where records it wrote were written by others meanwhile."""
         versions, job = done.versions, done.job
         begun = len(versions.versions)
@@ -265,8 +284,9 @@ class JobGroup:
 
         called = job if job.map is None else MapStart(job)
         attempts = Attempts(called, self._store, self._origin, self._assignment.invoke)
-        conflict: BaseException | None = None
-        for _ in range(_CONFLICTS):
+        conflict: Exception | None = None  # nothing but conflicts counts: while Postgres is away, it waits
+        left = _CONFLICTS
+        while left:
             versions.forget(but=begun)
             try:
                 outcome = attempts.make(self._payload(job), context, commit)
@@ -275,16 +295,21 @@ class JobGroup:
                     if outcome.error is None:
                         self._ends.refused(done, outcome.result)
             except StaleWrite as error:
-                conflict = error.__cause__ or error
+                conflict = error.__cause__ if isinstance(error.__cause__, Exception) else error
+                left -= 1
+                time.sleep(random.uniform(0, 0.005 * (_CONFLICTS - left)))  # noqa: S311 - so that two do not meet again
+                counts.CONFLICTS.add("job")
             except StoreUnavailable as error:
                 _log.warning("job %s waits for Postgres: %s", job.name, error, extra={"action": "wait"})
+                if self._assignment.is_stopping():
+                    raise
                 time.sleep(1)
             except Invalid as error:  # a branch that chose what is no choice
                 return Outcome(error=error)
             else:
                 return outcome
         versions.forget(but=begun)
-        return Outcome(error=conflict if isinstance(conflict, Exception) else StoreUnavailable("Postgres was away."))
+        return Outcome(error=conflict)
 
     def _payload(self, job: DeclaredJob[Any, Any]) -> dict[str, Any]:
         """Give a job's arguments as JSON data: results, and parameters of the run."""
@@ -314,6 +339,8 @@ class JobGroup:
             outcome.error = None  # whose traceback would keep this group in memory until a collector comes
             done.outcome = outcome
             self._ends.collect(done)
+        if versions.following is not None:
+            counts.RETRIES.add("job")
         return versions.following is None or versions.following.late
 
     # -- storing

@@ -21,6 +21,7 @@ from eventic_core.jobs.running import groups_of, plan_of
 from eventic_core.records.port import OwnershipLost
 from eventic_core.records.scope import current_scope
 from eventic_core.records.stamp import Origin, acting
+from eventic_core.runtime import tracing
 from eventic_core.runtime.finishing import Finish, run_in_transaction
 from eventic_core.store.dag_runs import DagRunTable
 from eventic_core.store.executions import ExecutionTable
@@ -61,7 +62,10 @@ class DagWorkflow:
         """
         for left in reversed(range(_DISTURBANCES)):
             try:
-                self._advance()
+                with tracing.span(
+                    "dag", self._dag.name, run__id=self._run_id, correlation_id=self._origin.correlation_id
+                ):
+                    self._advance()
             except (VersionConflict, InvalidStateError):  # somebody cancelled it, say: look again
                 if not left:
                     raise

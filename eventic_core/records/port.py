@@ -252,7 +252,11 @@ class Store(Protocol):
         ...
 
     def select(self, selection: Selection, tx: Transaction | None = None) -> list[StoredVersion]:
-        """Read what a query selects."""
+        """Read what a query selects.
+
+        Raises:
+            HistoryRemoved: As of a moment of which versions were removed; `count` and `stream` raise it too.
+        """
         ...
 
     def count(self, selection: Selection, tx: Transaction | None = None) -> int:

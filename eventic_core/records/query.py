@@ -13,12 +13,12 @@ from uuid import UUID
 
 from pydantic_core import from_json, to_json
 
-from eventic_core.errors import Conflict, Invalid, InvalidFilter, RecordDeleted, RecordNotFound
+from eventic_core.errors import Conflict, HistoryRemoved, Invalid, InvalidFilter, RecordDeleted, RecordNotFound
 from eventic_core.records import diff, state
 from eventic_core.records.blocking import in_thread, refuse_in_loop
 from eventic_core.records.fields import expression, order_of, property_expression
 from eventic_core.records.filters import Filter, Group, Kind, Selection
-from eventic_core.records.port import Cursor, current_store
+from eventic_core.records.port import Cursor, current_store, installed_store
 from eventic_core.records.record_class import class_for, family
 from eventic_core.records.scope import current_scope
 
@@ -63,6 +63,17 @@ def not_found(class_name: str, record_id: UUID, what: str = "") -> RecordNotFoun
     return RecordNotFound(f"No {class_name} {record_id}{what} is stored. Check the id and the class.")
 
 
+def no_version(class_name: str, record_id: UUID, version: int) -> RecordNotFound:
+    """Make the error for a version that is not stored: because it never was, or because retention has removed it."""
+    head = installed_store().head(record_id)  # a look that a workflow does not put on record
+    if head is None or not 0 <= version <= head.version:
+        return not_found(class_name, record_id, f" version {version}")
+    return HistoryRemoved(
+        f"Version {version} of {class_name} {record_id} is not stored any more: retention has removed it. Its current "
+        f"version is {head.version}; its history() lists what is kept."
+    )
+
+
 def transaction() -> Transaction | None:
     """Give the transaction that reads of this task join; flushes the open scope first."""
     scope = current_scope()
@@ -105,6 +116,8 @@ def hydrate(cls: type[R], record_id: UUID | str, version: int | None) -> R:
     store = current_store()
     joined = scope.read_transaction() if scope is not None and version is None else transaction()
     row = store.head(key, joined) if version is None else store.version(key, version, joined)
+    if row is None and version is not None:
+        raise no_version(cls.__name__, key, version)
     record = _live(cls, key, row, "" if version is None else f" version {version}")
     return record if version is not None else in_current_scope(record)
 
@@ -130,7 +143,7 @@ def version_of(record: R, version: int) -> R:
     """
     row = current_store().version(record.id, version, transaction())
     if row is None:
-        raise not_found(type(record).__name__, record.id, f" version {version}")
+        raise no_version(type(record).__name__, record.id, version)
     return state.from_row(type(record), row)
 
 
@@ -192,6 +205,15 @@ def changes(cls: type[R], after: Cursor, limit: int | None) -> Iterator[R]:
         left = None if left is None else left - len(rows)
 
 
+def _oldest_kept(record_id: UUID) -> datetime | None:
+    """Tell since when versions of a record are kept whose first ones were removed; `None` if it is whole."""
+    store = installed_store()
+    if store.version(record_id, 0) is not None:
+        return None
+    kept = store.history(record_id, limit=None, before=None)
+    return kept[-1].stamp.recorded_at if kept else None
+
+
 class AsOf(Generic[R]):
     """A record class as it was at a moment; made by `Record.as_of`."""
 
@@ -207,11 +229,18 @@ class AsOf(Generic[R]):
 
         Raises:
             RecordNotFound: The record did not exist then.
+            HistoryRemoved: Retention has removed what was there before what is kept.
             RecordDeleted: It was deleted then.
         """
         refuse_in_loop("as_of(...).hydrate", "hydrate_async")
         key = parse_id(self._cls, record_id)
         row = current_store().at(key, self._moment, transaction())
+        if row is None and (oldest := _oldest_kept(key)) is not None:
+            message = (
+                f"{self._cls.__name__} {key} as of {self._moment.isoformat()} is not stored any more: retention has "
+                f"removed what was before {oldest.isoformat()}."
+            )
+            raise HistoryRemoved(message)
         return _live(self._cls, key, row, f" at {self._moment.isoformat()}")
 
     async def hydrate_async(self, record_id: UUID | str) -> R:
@@ -219,7 +248,11 @@ class AsOf(Generic[R]):
         return await in_thread(self.hydrate, record_id)
 
     def where(self, *filters: Filter, **equal: Any) -> Query[R]:
-        """Query the records as they were then."""
+        """Query the records as they were then.
+
+        Raises, once it is read:
+            HistoryRemoved: Retention has removed versions of the class that were current then.
+        """
         return Query(self._cls, Selection(family(self._cls), moment=self._moment)).where(*filters, **equal)
 
 

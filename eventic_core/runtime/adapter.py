@@ -10,7 +10,7 @@ import copy
 import logging
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import dbos as _dbos
 from dbos import DBOS, Serializer, SetWorkflowID, SQLAlchemyDatasource
@@ -20,12 +20,17 @@ from dbos._context import DBOSContext, EnterDBOSWorkflow, _set_local_dbos_contex
 from dbos._dbos import _get_dbos_instance, _get_or_create_dbos_registry
 from dbos._error import DBOSWorkflowCancelledError, DBOSWorkflowConflictIDError
 from dbos._queue import _INTERNAL_QUEUE_CONSTRUCTION, Queue
+from dbos._serialization import DefaultSerializer
+from dbos._sys_db import SystemDatabase
 from dbos._utils import GlobalParams, generate_uuid
 
+from eventic_core.errors import NotSerialisable
 from eventic_core.records.port import AlreadyDone, OwnershipLost, using_store
 from eventic_core.runtime import codec
 from eventic_core.runtime.calls import Call, error_text, nondeterminism
 from eventic_core.settings import libpq_url
+from eventic_core.store.engine import PATIENCE, leave_demoted, session_options
+from eventic_core.store.sql import statement
 from eventic_core.store.work import APPLICATION, DIRECT, SERIALIZATION
 
 if TYPE_CHECKING:
@@ -38,6 +43,7 @@ if TYPE_CHECKING:
     from eventic_core.store.work import Claim, QueueRow, WorkTable
 
 INTERNAL_QUEUE = "_dbos_internal_queue"
+_WAKE_DUE = statement("wake_due")
 _log = logging.getLogger("eventic")
 _POOL_SECONDS = 3600
 """To wait for a connection of the datasource; DBOS would record a shorter wait's end as the step's error."""
@@ -66,6 +72,17 @@ class JsonSerializer(Serializer):
     def name(self) -> str:
         """Name the form in DBOS's tables."""
         return SERIALIZATION
+
+
+def _refuse_pickle(_self: DefaultSerializer, *_: object) -> NoReturn:
+    message = "The value is a pickle, which eventic_core neither writes nor reads: it would run whatever code it names."
+    raise NotSerialisable(message)
+
+
+# DBOS goes by the column `serialization` of a row, and would load a pickle that anybody put into a table. What it
+# writes to such a row, the error that ends its run, is JSON.
+DefaultSerializer.deserialize = _refuse_pickle  # type: ignore[assignment, method-assign]
+DefaultSerializer.serialize = JsonSerializer.serialize  # type: ignore[assignment, method-assign]
 
 
 class Encoded(NamedTuple):
@@ -103,13 +120,14 @@ class Position(NamedTuple):
 # -- lifecycle
 
 
-def launch(settings: Settings, url: str, *, executor_id: str, own_dispatch: bool) -> None:
+def launch(settings: Settings, url: str, *, executor_id: str, session_name: str, own_dispatch: bool) -> None:
     """Start DBOS in this process.
 
     Args:
         settings: Of the application.
         url: The database, the same as the records'.
         executor_id: Who this process is; its unfinished work of an earlier life becomes ready again.
+        session_name: The application_name of its connections.
         own_dispatch: Whether DBOS leaves all queues but its internal one to us.
     """
     logging.getLogger("dbos").addFilter(_tells_news)
@@ -121,14 +139,26 @@ def launch(settings: Settings, url: str, *, executor_id: str, own_dispatch: bool
             "executor_id": executor_id,
             "serializer": JsonSerializer(),
             "sys_db_pool_size": settings.pool_size,
-            "db_engine_kwargs": {"pool_pre_ping": False},  # it retries lost connections itself, for one statement less
+            "db_engine_kwargs": {
+                "pool_pre_ping": False,  # it retries lost connections itself, for one statement less
+                "hide_parameters": True,
+                "connect_args": {"application_name": session_name, "options": session_options(url), **PATIENCE},
+            },
             "run_migrations": False,  # done before: what an earlier life left is looked at first
             "log_level": settings.log_level or "WARNING",
         }
     )
     if own_dispatch:
         DBOS.listen_queues([])
+    SystemDatabase.transition_delayed_workflows = _wake_due  # type: ignore[assignment, method-assign]
     DBOS.launch()
+    leave_demoted(_get_dbos_instance()._sys_db.engine)  # noqa: SLF001 - what this module is for
+
+
+def _wake_due(system: SystemDatabase) -> None:
+    """Make work ready that is due by the server's clock; DBOS would ask this process's, which may be off."""
+    with system.engine.begin() as connection:
+        connection.exec_driver_sql(_WAKE_DUE, (APPLICATION,))
 
 
 def _tells_news(record: logging.LogRecord) -> bool:
@@ -335,17 +365,23 @@ def knows(name: str) -> bool:
 # -- the datasource, the other way of writing a step's checkpoint
 
 
-def open_datasource(url: str, *, pool_size: int) -> SQLAlchemyDatasource:
+def open_datasource(url: str, *, pool_size: int, session_name: str) -> SQLAlchemyDatasource:
     """Open DBOS's datasource on the records' database, with a pool of its own; before `launch`."""
     global _datasource  # noqa: PLW0603 - DBOS knows one, too
     options = {
         "pool_size": pool_size,
         "max_overflow": pool_size,
         "pool_timeout": _POOL_SECONDS,
-        "connect_args": {"options": "-c TimeZone=UTC", "connect_timeout": 10},
+        "hide_parameters": True,
+        "connect_args": {
+            "options": f"{session_options(url)} -c TimeZone=UTC",
+            "application_name": session_name,
+            **PATIENCE,
+        },
     }
     _get_or_create_dbos_registry().dbos = None  # of an earlier launch, which DBOS would take for one that runs
     _datasource = SQLAlchemyDatasource.create(url, engine_kwargs=options, serializer=JsonSerializer())
+    leave_demoted(_datasource.engine)
     return _datasource
 
 

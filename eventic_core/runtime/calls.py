@@ -35,6 +35,13 @@ class Call:
         values: dict[str, Any] = from_json(self.payload)["v"]
         return values
 
+    def is_readable(self) -> bool:
+        """Tell whether the payload is the input of a run at all; others may write into the table."""
+        try:
+            return isinstance(self.values, dict)
+        except (ValueError, KeyError, TypeError):
+            return False
+
     def arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Decode the arguments.
 

@@ -326,7 +326,9 @@ def _read_record(value: dict[str, Any]) -> Record:
         raise NotRegistered(message)
     key, number = UUID(record_id), int(version)
     row = current_store().version(key, number, query.transaction())
-    record = None if row is None else query.to_object(cls, row)
+    if row is None:
+        raise query.no_version(cls.__name__, key, number)
+    record = query.to_object(cls, row)
     if record is None:
         raise query.not_found(cls.__name__, key, f" version {number}")
     return cast("Record", record)

@@ -119,17 +119,9 @@ class DeadLetters:
             NotFound: There is no such letter.
             Conflict: One is not open. Nothing is enqueued.
         """
-        store = _store("retry")
-        letters = [_find(store, letter_id) for letter_id in _unique(ids)]
-        work = [_work(letter) for letter in letters]
-        for class_type in {letter.class_type for letter in letters}:
-            process().ensure_queue(queue_of(class_type))
+        store, letters = _store("retry"), prepared(ids)
         with store.transaction() as tx:
-            for letter in sorted(letters, key=lambda letter: letter.id):  # in one order, so that two do not deadlock
-                _settle(store, letter, "retried", before=("open",), tx=tx)
-            if work:
-                _work_table(store).enqueue(work, tx, None)
-        return [Handle(made.id) for made in work]
+            return retry_in(letters, tx)
 
     def discard(self, ids: LetterId | Iterable[LetterId]) -> None:
         """Give these versions up for good: all of them, or none. They stay listed under `discarded`.
@@ -141,11 +133,40 @@ class DeadLetters:
             NotFound: There is no such letter.
             Conflict: One is not open. None is discarded.
         """
-        store = _store("discard")
-        letters = [_find(store, letter_id) for letter_id in sorted(_unique(ids))]
+        store, letters = _store("discard"), prepared(ids)
         with store.transaction() as tx:
-            for letter in letters:
-                _settle(store, letter, "discarded", before=("open",), tx=tx)
+            discard_in(letters, tx)
+
+
+def prepared(ids: LetterId | Iterable[LetterId]) -> list[StoredLetter]:
+    """Read the letters that are to be settled, and see to the queues of their classes; before a transaction.
+
+    Raises:
+        NotFound: There is no such letter.
+    """
+    store = _store("retry")
+    letters = [_find(store, letter_id) for letter_id in _unique(ids)]
+    for class_type in {letter.class_type for letter in letters}:
+        process().ensure_queue(queue_of(class_type))
+    return letters
+
+
+def retry_in(letters: list[StoredLetter], tx: PostgresTransaction) -> Handles:
+    """Do `DeadLetters.retry` in a transaction of the caller's."""
+    store = _store("retry")
+    work = [_work(letter) for letter in letters]
+    for letter in sorted(letters, key=lambda letter: letter.id):  # in one order, so that two do not deadlock
+        _settle(store, letter, "retried", before=("open",), tx=tx)
+    if work:
+        _work_table(store).enqueue(work, tx, None)
+    return [Handle(made.id) for made in work]
+
+
+def discard_in(letters: list[StoredLetter], tx: PostgresTransaction) -> None:
+    """Do `DeadLetters.discard` in a transaction of the caller's."""
+    store = _store("discard")
+    for letter in sorted(letters, key=lambda letter: letter.id):
+        _settle(store, letter, "discarded", before=("open",), tx=tx)
 
 
 def _store(call: str) -> PostgresStore:

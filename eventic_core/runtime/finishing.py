@@ -5,6 +5,7 @@ Used for a run's transactions, for handlers and for calls that run later. What t
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -29,7 +30,7 @@ class Interrupted(Exception):
     """The connection was lost or Postgres ended the transaction; whether it had committed is not known."""
 
 
-class Finish:
+class Finish(ABC):
     """What makes the work done: written in its transaction before the commit, or alone if it wrote nothing.
 
     Args:
@@ -41,9 +42,9 @@ class Finish:
         self.result: Any = None
         self.in_transaction = False
 
+    @abstractmethod
     def write(self, tx: PostgresTransaction | None) -> None:
         """Write the outcome; raises to roll everything back."""
-        raise NotImplementedError
 
 
 class _FinishingStore:

@@ -20,6 +20,7 @@ from eventic_core.records.port import using_store
 from eventic_core.records.scope import edit_scope, in_scope
 from eventic_core.records.setting import Setting
 from eventic_core.records.stamp import acting, running
+from eventic_core.runtime import tracing
 from eventic_core.runtime.borrowed import Borrowed
 from eventic_core.runtime.calls import Call
 from eventic_core.runtime.finishing import Finish, run_in_transaction, run_in_transaction_async
@@ -215,18 +216,24 @@ def workflow(process: Callable[[], Process], name: str | None, max_attempts: int
     return decorate
 
 
-def entry(known: Function, journal: Callable[[], Journal], ended: Callable[[str], object]) -> Callable[[Call], Any]:
+def entry(
+    known: Function, journal: Callable[[], Journal], ended: Callable[[str, BaseException | None], object]
+) -> Callable[[Call], Any]:
     """Make what DBOS runs for a workflow: the body, with records that go on record.
 
     Args:
         known: The workflow.
         journal: Makes the journal of the execution that calls.
-        ended: Called with the run's id when the body has ended, in whatever way.
+        ended: Called with the run's id when the body has ended, and what it raised.
     """
 
     def body(stack: ExitStack, call: Call) -> tuple[tuple[Any, ...], dict[str, Any]]:
         own = journal()
-        stack.callback(ended, own.run_id)
+
+        def note_end(_kind: object, error: BaseException | None, _traceback: object) -> None:
+            ended(own.run_id, error)
+
+        stack.push(note_end)
         values = call.values
         with using_store(None):
             args, kwargs = call.arguments()
@@ -236,6 +243,8 @@ def entry(known: Function, journal: Callable[[], Journal], ended: Callable[[str]
         stack.enter_context(reserving(own.reserve))
         stack.enter_context(acting(actor=values["actor"], correlation_id=values["correlation_id"]))
         stack.enter_context(running(workflow_id=own.run_id, step_id=None))
+        version = own.store.work.app_version
+        stack.enter_context(tracing.span("workflow", known.name, values, run__id=own.run_id, app_version=version))
         token = _journal.set(own)
         stack.callback(_journal.reset, token)
         return args, kwargs
@@ -288,7 +297,8 @@ def _sync_step(process: Callable[[], Process], known: Function, options: dict[st
             return steps.call(known.name, functools.partial(call, *args, **kwargs))
         journal = current_journal()
         if in_scope():
-            return function(*args, **kwargs)  # part of a transaction that is done once, or not at all
+            with tracing.span("step", known.name):
+                return function(*args, **kwargs)  # part of a transaction that is done once, or not at all
         if journal is None:
             with _step(process(), known, None):
                 return function(*args, **kwargs)
@@ -311,7 +321,8 @@ def _async_step(process: Callable[[], Process], known: Function, options: dict[s
             return await steps.call_async(known.name, functools.partial(call, *args, **kwargs))
         journal = current_journal()
         if journal is None or in_scope():
-            return await function(*args, **kwargs)
+            with tracing.span("step", known.name):
+                return await function(*args, **kwargs)
 
         async def inside() -> Any:
             with _step(process(), known, journal.run_id):
@@ -338,8 +349,10 @@ def step_context(store: PostgresStore, known: Function, key: str | None) -> Exit
 def _step(process: Process, known: Function, run_id: str | None) -> ExitStack:
     if not process.is_connected:
         return ExitStack()
-    key = None if run_id is None else f"{run_id}-{process.step_number()}"
-    return step_context(process.store, known, key)
+    number = 0 if run_id is None else process.step_number()
+    stack = step_context(process.store, known, None if run_id is None else f"{run_id}-{number}")
+    stack.enter_context(tracing.span("step", known.name, run__id=run_id, step__id=number or None))
+    return stack
 
 
 # -- transactions
@@ -369,7 +382,8 @@ def _sync_transaction(known: Function) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
         journal = current_journal()
         if journal is None or in_scope():
-            with edit_scope(default_reason=function.__name__, call=f"{known.name}()", instead="an async function"):
+            scope = edit_scope(default_reason=function.__name__, call=f"{known.name}()", instead="an async function")
+            with tracing.span("transaction", known.name), scope:
                 return function(*args, **kwargs)
 
         borrowed = Borrowed((*args, *kwargs.values()))
@@ -379,7 +393,8 @@ def _sync_transaction(known: Function) -> Callable[..., Any]:
                 return borrowed.note(function(*args, **kwargs))
 
         def attempt(finish: Finish, number: int) -> Any:
-            with outside_journal():
+            span = tracing.span("transaction", known.name, run__id=journal.run_id, step__id=number)
+            with outside_journal(), span:
                 return run_in_transaction(journal.store, body, finish, run_id=journal.run_id, step_id=number)
 
         return borrowed.take(journal.store, journal.transaction(known.name, attempt))
@@ -394,8 +409,9 @@ def _async_transaction(known: Function) -> Callable[..., Any]:
     async def call(*args: Any, **kwargs: Any) -> Any:
         journal = current_journal()
         if journal is None or in_scope():
-            async with edit_scope(default_reason=function.__name__):
-                return await function(*args, **kwargs)
+            with tracing.span("transaction", known.name):
+                async with edit_scope(default_reason=function.__name__):
+                    return await function(*args, **kwargs)
         import asyncio
 
         loop = asyncio.get_running_loop()
@@ -406,7 +422,8 @@ def _async_transaction(known: Function) -> Callable[..., Any]:
                 return await in_thread(borrowed.note, await function(*args, **kwargs))
 
         def attempt(finish: Finish, number: int) -> Any:
-            with outside_journal():
+            span = tracing.span("transaction", known.name, run__id=journal.run_id, step__id=number)
+            with outside_journal(), span:
                 unit = run_in_transaction_async(journal.store, body, finish, run_id=journal.run_id, step_id=number)
                 return asyncio.run_coroutine_threadsafe(unit, loop).result()
 

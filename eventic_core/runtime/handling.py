@@ -19,7 +19,7 @@ from eventic_core.records.port import OwnershipLost, StaleWrite
 from eventic_core.records.record_class import find_class
 from eventic_core.records.scope import edit_scope
 from eventic_core.records.stamp import acting
-from eventic_core.runtime import codec, handlers
+from eventic_core.runtime import codec, counts, handlers, tracing
 from eventic_core.runtime.finishing import Finish, Interrupted, run_in_transaction
 from eventic_core.runtime.functions import idempotent
 from eventic_core.store.handlers import handle_work, matches
@@ -28,6 +28,7 @@ from eventic_core.store.work import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractContextManager
 
     from eventic_core.records.port import StoredVersion
     from eventic_core.runtime.adapter import Claimed
@@ -128,7 +129,8 @@ class Handling:
             self._killed_workers = False
             self._set_aside(version, progress, attempt, self._death())
             return True
-        error = self._attempt(version, progress)
+        tracing.correlate(version.stamp.correlation_id)
+        error = self._attempt(version, progress, attempt)
         if error is None:
             return True
         if attempt >= self._handler.retry.max_attempts:
@@ -146,32 +148,48 @@ class Handling:
             for entry in self._store.handlers.of_class(version.class_type)
         )
 
-    def _attempt(self, version: StoredVersion, finish: Finish) -> Exception | None:
+    def _attempt(self, version: StoredVersion, finish: Finish, number: int = 1) -> Exception | None:
         """Call the handler for one version; gives its error."""
         for _ in range(_CONFLICTS):
             try:
                 run_in_transaction(
-                    self._store, lambda: self.call(version), finish, run_id=self._claimed.run_id, step_id=None
+                    self._store, lambda: self.call(version, number), finish, run_id=self._claimed.run_id, step_id=None
                 )
             except (VersionConflict, StaleWrite) as error:  # of what the handler wrote: nothing is wrong with it
                 conflict: Exception = error
+                counts.CONFLICTS.add("handler")
             except (OwnershipLost, Interrupted, _Overtaken):
                 raise
             except Exception as error:  # noqa: BLE001 - the handler's own, kept with the dead letter
+                counts.ATTEMPTS.add("handler", "failed")
                 return error
             else:
+                counts.ATTEMPTS.add("handler", "done")
                 return None
+        counts.ATTEMPTS.add("handler", "failed")
         return conflict
 
-    def call(self, version: StoredVersion) -> None:
+    def call(self, version: StoredVersion, attempt: int = 1) -> None:
         """Call the handler with the record as it was at a version."""
         record = state.from_row(self._cls, version)
         stamp = version.stamp
         with ExitStack() as stack:
             stack.enter_context(acting(actor=stamp.actor, correlation_id=stamp.correlation_id))
             stack.enter_context(idempotent(f"{self._handler.name}:{version.id}:{version.version}"))
+            stack.enter_context(self._span(version, attempt))
             stack.enter_context(edit_scope(default_reason=self._handler.name))
             self._invoke(self._handler.function, record)
+
+    def _span(self, version: StoredVersion, attempt: int) -> AbstractContextManager[object]:
+        return tracing.span(
+            "handler",
+            self._handler.name,
+            run__id=self._claimed.run_id,
+            record__id=version.id,
+            record__version=version.version,
+            record__class=version.class_type,
+            attempt=attempt,
+        )
 
     def _set_aside(self, version: StoredVersion, progress: _Progress, attempts: int, error: Exception) -> None:
         """Make a version a dead letter, and let the next one have its turn."""
@@ -179,6 +197,7 @@ class Handling:
         with self._store.transaction() as tx:
             self._store.progress.set_aside(self._handler.name, version, attempts=attempts, error=encoded, tx=tx)
             progress.write(tx)
+        counts.DEAD_LETTERS.add(self._handler.name)
         what = self._described(version)
         _log.error("%s: set aside after %s attempts", what, attempts, extra=self._extra(version), exc_info=error)
 
@@ -190,6 +209,7 @@ class Handling:
             self._try_again(version, progress.before, attempts, tx)
             if complete_anyway:
                 self._complete(tx)
+        counts.RETRIES.add("handler")
         what = self._described(version)
         _log.warning("%s: attempt %s failed: %r", what, attempts, error, extra=self._extra(version))
 

@@ -6,6 +6,7 @@ wants these apart, so the kind a queue is not for lies on a second row beside it
 
 from __future__ import annotations
 
+import functools
 import time
 from contextlib import contextmanager
 from itertools import islice
@@ -34,6 +35,7 @@ from eventic_core.runtime import codec
 from eventic_core.runtime.calls import LATER, RUN, Call
 from eventic_core.runtime.functions import current_journal, function_of
 from eventic_core.store.handlers import queue_of
+from eventic_core.store.trace import untraced
 from eventic_core.store.work import DEFAULT_PER_WORKER, SERIALIZATION, QueueRow, lane_of
 
 if TYPE_CHECKING:
@@ -60,6 +62,11 @@ def _transaction(store: Store) -> Iterator[Transaction]:
         tx.rollback()
         raise
     tx.commit()
+
+
+def queue_name(stored: str) -> str:
+    """Give the name that people know a queue by: one with lanes has a second row in the table, and vice versa."""
+    return stored.removesuffix(".lanes").removesuffix(".parallel")
 
 
 def _store() -> PostgresStore:
@@ -334,7 +341,7 @@ def _ensure(row: QueueRow) -> None:
 
 def _refuse_taken(work: Work, *, chosen: bool) -> None:
     known = _store().work.payload(work.id) if chosen else None
-    if known is not None and known != (work.name, work.payload):
+    if known is not None and (known[0], untraced(known[1])) != (work.name, untraced(work.payload)):
         message = f"Run {work.id!r} is another call: of {known[0]} with other arguments. Choose another run_id."
         raise Conflict(message)
 
@@ -350,18 +357,21 @@ def later_work(record: Record, method: str, args: tuple[Any, ...], kwargs: dict[
     function = getattr(cls, method)
     name = f"{cls.__name__}.{method}"
     more = {"class": class_type, "record": str(record.id), "method": method}
-    unbound = lambda *args, **kwargs: function(record, *args, **kwargs)  # noqa: E731 - for its signature
-    unbound.__signature__ = _without_self(function)  # type: ignore[attr-defined]
-    call = Call.of(unbound, name, args, kwargs, **more)
+    call = Call.of(_without_self(function), name, args, kwargs, **more)
     lane = lane_of(record.id) if row.lanes else None
     return row, Work(str(new_id()), LATER, row.name, call.payload, lane)
 
 
-def _without_self(function: Callable[..., Any]) -> Any:
+@functools.lru_cache(maxsize=1024)
+def _without_self(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Give what has a method's signature without its record; made once, for signatures are kept by function."""
     import inspect
 
-    signature = inspect.signature(function)
-    return signature.replace(parameters=list(signature.parameters.values())[1:])
+    def without_self(*_args: Any, **_kwargs: Any) -> None: ...
+
+    signature = inspect.signature(method)
+    without_self.__signature__ = signature.replace(parameters=list(signature.parameters.values())[1:])  # type: ignore[attr-defined]
+    return without_self
 
 
 def later(method: Callable[..., R], /, *args: Any, **kwargs: Any) -> Handle[R]:

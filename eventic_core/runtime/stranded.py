@@ -1,8 +1,8 @@
 """The doctor's look at workers and work: who is alive, what nobody will take, and why.
 
-A worker says in the database that it is alive, but not what it serves. That is seen from what it does: work that has
-been ready for a minute, and of whose kind nobody has anything in hand or has lately ended anything, is stranded. The
-cause is what tells it from work that is done. Functions of values; reads nothing.
+A worker says with its beat which version it is of and which queues it serves. One of an older release says neither:
+what it does tells. Work that has been ready for a minute, that nobody serves, and of whose kind nobody has anything in
+hand or has lately ended anything, is stranded. Functions of values; reads nothing.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import re
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from eventic_core.runtime.findings import duration, number, ok, problem, unread, warning
+from eventic_core.runtime.queues import queue_name
 from eventic_core.store.health import Unread
 from eventic_core.store.work import DIRECT
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-CHECKS: Final = ("workers", "parked", "stranded", "backlog", "dead_workers", "crashing", "dead_letters")
+CHECKS: Final = ("workers", "paused", "parked", "stranded", "backlog", "dead_workers", "crashing", "dead_letters")
 _SLOT: Final = re.compile(r"worker-\d+")
 _SERVED_UNREGISTERED: Final = ("_dbos_", DIRECT)
 _MOST_WORKERS: Final = 20
@@ -38,6 +39,8 @@ class _View(NamedTuple):
         versions: The application version of each whose version is known.
         newest: The version that was launched last.
         done: Queues and versions of which somebody alive has something in hand, or lately had.
+        served: Queues and versions that somebody alive says it serves.
+        paused: Queues of which nothing is claimed.
     """
 
     target: str
@@ -45,6 +48,8 @@ class _View(NamedTuple):
     versions: dict[str, str]
     newest: str | None
     done: frozenset[tuple[str | None, str | None]]
+    served: frozenset[tuple[str, str | None]]
+    paused: frozenset[str]
 
     def version_of(self, version: str | None) -> str | None:
         """Give the version that does work of this one: what names none is for the newest."""
@@ -75,6 +80,7 @@ def diagnose(found: Health, target: str, limits: Limits) -> Iterator[Finding]:
         return
     view = _view(found, target)
     yield from _workers(found, view, limits)
+    yield from _paused(found)
     yield from _waiting(found, view, limits)
     yield from _held(found, view)
     yield from _crashing(found)
@@ -98,7 +104,10 @@ def _view(found: Health, target: str) -> _View:
             if run.version is not None and run.executor is not None:
                 versions[run.executor] = run.version
     newest = None if isinstance(found.newest_version, Unread) else found.newest_version
-    return _View(target, frozenset(alive), versions, newest, frozenset(done))
+    versions |= {worker.slot: worker.version for worker in alive.values() if worker.version is not None}
+    served = {(queue, worker.version) for worker in alive.values() for queue in worker.queues or ()}
+    paused = {pause.queue for pause in _read(found.paused)}
+    return _View(target, frozenset(alive), versions, newest, frozenset(done), frozenset(served), frozenset(paused))
 
 
 def _read(facts: list[T] | Unread) -> list[T]:
@@ -135,15 +144,27 @@ def _worker(worker: WorkerSession, view: _View, load: int, limits: Limits) -> Fi
             f"{worker.slot} is alive, {number(load, is_more=False)} in hand; more is not visible to this role",
         )
     version = view.versions.get(worker.slot)
+    draining = ", takes no more work" if worker.is_draining else ""
     seen = "not seen to ask" if worker.seen_seconds is None else f"last seen {duration(worker.seen_seconds)} ago"
     line = (
         f"{worker.slot} on {worker.machine}, up {duration(worker.up_seconds)}, {seen}, "
-        f"version {version or 'not known yet'}, {number(load, is_more=False)} in hand"
+        f"version {version or 'not known yet'}, {number(load, is_more=False)} in hand{draining}"
     )
     if worker.seen_seconds is not None and worker.seen_seconds > limits.seen_seconds:
-        remedy = "it holds its slot and does nothing: stopped, or cut off. Kill it, and its runs are taken over."
+        remedy = "it hangs, is stopped or cut off: a live worker takes its runs over within 30 s. Kill the process."
         return problem("workers", line, remedy)
     return ok("workers", line)
+
+
+def _paused(found: Health) -> Iterator[Finding]:
+    if isinstance(found.paused, Unread) and not found.paused.is_absent:
+        yield unread("paused", found.paused)
+        return
+    for pause in _read(found.paused):
+        line = f"{pause.queue} for {duration(pause.seconds)}, by {pause.by or 'nobody named'}: its work waits"
+        yield warning("paused", line, f"`eventic queue resume {pause.queue}` when it may go on.")
+    if not _read(found.paused):
+        yield ok("paused", "no queue is")
 
 
 # -- work that waits
@@ -160,7 +181,11 @@ def _waiting(found: Health, view: _View, limits: Limits) -> Iterator[Finding]:
         return
     parked = [group for group in found.ready + _read(found.delayed) if group.waiting_for is not None]
     yield from _parked(parked, limits)
-    plain = [group for group in found.ready + _overdue(found, limits) if group.waiting_for is None]
+    plain = [
+        group
+        for group in found.ready + _overdue(found, limits)
+        if group.waiting_for is None and queue_name(group.queue) not in view.paused
+    ]
     stranded = {group: cause for group in plain if (cause := _cause(group, found, view, limits)) is not None}
     for group, (why, remedy) in stranded.items():
         yield problem("stranded", f"{_work(group)}: {why}", remedy)
@@ -182,6 +207,8 @@ def _cause(group: Waiting, found: Health, view: _View, limits: Limits) -> tuple[
         remedy = "cancel it (`eventic run cancel ID`) and enqueue it with key=, or on a queue without lanes."
         return "the queue has lanes, and this has no key: nobody ever takes it", remedy
     if group.oldest_seconds <= limits.ready_seconds or (group.queue, view.version_of(group.version)) in view.done:
+        return None
+    if (queue_name(group.queue), view.version_of(group.version)) in view.served:
         return None
     is_unregistered = queue is None and not group.queue.startswith(_SERVED_UNREGISTERED)
     if is_unregistered and not isinstance(found.queues, Unread):

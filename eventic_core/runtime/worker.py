@@ -16,9 +16,10 @@ from eventic_core.runtime.dispatcher import Dispatcher
 from eventic_core.runtime.executor import Executor
 from eventic_core.runtime.journal import StatementJournal
 from eventic_core.runtime.presence import Presence
-from eventic_core.runtime.queues import Queue
+from eventic_core.runtime.queues import Queue, queue_name
 from eventic_core.store.handlers import HANDLE, HANDLE_MANY, Subscription, queue_of
 from eventic_core.store.work import DEFAULT_PER_WORKER, DIRECT, QueueRow
+from eventic_core.store.workers import Load
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from eventic_core.runtime.journal import Journal
     from eventic_core.settings import Settings
     from eventic_core.store import PostgresStore
+    from eventic_core.store.workers import Wishes
 
 _log = logging.getLogger("eventic")
 _REFRESH_SECONDS = 1.0
@@ -64,7 +66,17 @@ class Worker:
         self._stopping = threading.Event()
         self.executor = Executor(store, adapter)
         self.dispatcher = Dispatcher(store, self.executor, self.served, adapter.Claims(store.work).claim)
-        self.presence = Presence(store, self.dispatcher.wake, self._renamed)
+        self.presence = Presence(
+            store,
+            settings,
+            self._load,
+            notified=self.dispatcher.wake,
+            renamed=self._renamed,
+            wished=self._wished,
+        )
+        self._paused: frozenset[str] = frozenset()
+        self.drain_asked = threading.Event()
+        """Set when an operator has asked this worker to end; it has stopped claiming by then."""
 
     @property
     def _dispatches(self) -> bool:
@@ -77,22 +89,32 @@ class Worker:
             adapter.migrate_if_asked(self._settings, self._url)
             self._store.work.take_over([slot])  # of an earlier life, under whatever name
             if self._settings.checkpoints == "datasource":
-                self._datasource = adapter.open_datasource(self._url, pool_size=self._settings.pool_size)
+                self._datasource = adapter.open_datasource(
+                    self._url, pool_size=self._settings.pool_size, session_name=self._store.database.session_name
+                )
             for known in functions.workflows():
                 self.register(known)
             for name in (HANDLE, HANDLE_MANY, LATER, RUN, *performing.names()):
-                perform = self.executor.under_dbos(name, adapter.position)
+                perform = self.executor.performer.under_dbos(name, adapter.position)
                 adapter.register_workflow(name, perform, max_attempts=functions.MAX_ATTEMPTS)
-            adapter.launch(self._settings, self._url, executor_id=slot, own_dispatch=self._dispatches)
+            adapter.launch(
+                self._settings,
+                self._url,
+                executor_id=slot,
+                session_name=self._store.database.session_name,
+                own_dispatch=self._dispatches,
+            )
             self._subscribe()
         except BaseException:
             self.presence.stop()
             adapter.destroy(drain_seconds=0)
             raise
         if self._dispatches:
-            self._store.work.serves = lambda queue: any(row.name == queue for row in self._served)
+            self._store.work.serves = self._serves
             self._store.work.enqueued = self.dispatcher.wake
             self.dispatcher.start()
+        else:
+            self._served = tuple(self._find_served())  # for others to see: DBOS listens by itself
         # What is loaded by now stays: the collector need not look through all of it again for every few hundred items.
         gc.freeze()
         _log.info("launched as %s", slot, extra={"action": "launched"})
@@ -103,6 +125,29 @@ class Worker:
         self._store.work.move(self.executor.held(), slot)
         _log.warning("%s goes on as %s", self.slot, slot, extra={"action": "renamed"})
         self.slot = slot
+
+    # -- what others see, and want
+
+    def _load(self) -> Load:
+        names = dict.fromkeys(queue_name(row.name) for row in self._served)
+        running, claimed = self.executor.counts()
+        is_draining = self.drain_asked.is_set() or self._stopping.is_set()
+        return Load(list(names), running, claimed, is_draining)
+
+    def _wished(self, wishes: Wishes) -> None:
+        resumed, self._paused = self._paused - wishes.paused, wishes.paused
+        if wishes.drain and not self.drain_asked.is_set():
+            _log.warning("%s was asked to end: it takes no more work", self.slot, extra={"action": "drain"})
+            self.drain_asked.set()
+        if resumed or wishes.drain:
+            self.dispatcher.wake()
+
+    def _serves(self, queue: str) -> bool:
+        return any(row.name == queue for row in self._served) and not self._is_closed(queue)
+
+    def _is_closed(self, queue: str) -> bool:
+        """Tell whether nothing may be claimed of a queue."""
+        return self.drain_asked.is_set() or queue_name(queue) in self._paused
 
     def register(self, known: Function) -> None:
         """Tell DBOS of a workflow."""
@@ -145,6 +190,9 @@ class Worker:
             self._subscribe()
             self._store.handlers.refresh()
             self._served, self._served_at = tuple(self._find_served()), now
+        if self._paused or self.drain_asked.is_set():
+            self.executor.give_back(self._is_closed)
+            return tuple(row for row in self._served if not self._is_closed(row.name))
         return self._served
 
     def _find_served(self) -> Iterable[QueueRow]:

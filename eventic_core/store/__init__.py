@@ -55,7 +55,10 @@ def connect(settings: Settings, url: str) -> PostgresStore:
         EvolutionError: Versions of a defined class are stored that no chain of upcasters reaches.
     """
     database = Database(
-        create_engine(settings, url), pool_size=settings.pool_size, reconnect_seconds=settings.reconnect_seconds
+        create_engine(settings, url),
+        name=settings.name,
+        pool_size=settings.pool_size,
+        reconnect_seconds=settings.reconnect_seconds,
     )
 
     def prepare() -> None:

@@ -13,6 +13,7 @@ from pydantic_core import to_json
 from eventic_core.records.port import StoredVersion, Work
 from eventic_core.records.record_class import DEFAULT_CONCURRENCY, find_class, lineage, snake_case
 from eventic_core.store.sql import statement
+from eventic_core.store.trace import carried, is_traced
 from eventic_core.store.work import QueueRow, WorkTable, lane_of
 
 if TYPE_CHECKING:
@@ -74,8 +75,8 @@ def queue_of(class_type: str) -> QueueRow:
 
 
 def call_payload(values: Mapping[str, object]) -> str:
-    """Give the input of a run as JSON text: the mapping, which nobody decodes before the run starts."""
-    return to_json({"$": "call", "v": values}).decode()
+    """Give the input of a run as JSON text: the mapping, which nobody decodes before the run starts, and the trace."""
+    return to_json({"$": "call", "v": {**values, **carried()} if is_traced() else values}).decode()
 
 
 def handle_work(handler: str, class_type: str, record_id: UUID, version: int, *, again: str = "") -> Work:

@@ -16,7 +16,7 @@ from psycopg import errors as pg
 from eventic_core.errors import ConfigurationError, StoreUnavailable
 from eventic_core.settings import libpq_url, safe_url
 from eventic_core.store.migrate import needed_revision
-from eventic_core.store.slots import _SPACE  # what its locks are known by
+from eventic_core.store.slots import SPACE  # what its locks are known by
 from eventic_core.store.sql import statement
 
 if TYPE_CHECKING:
@@ -37,8 +37,18 @@ set enable_seqscan = off; set enable_bitmapscan = off; set enable_sort = off
 _SQL: Final = {
     name: statement(f"health_{name}")
     for name in (
-        *("server", "connections", "workers", "revision", "dbos_revision", "newest_version", "queues", "ready"),
-        *("delayed", "running", "ended", "letters", "transactions", "horizon", "vacuum", "sizes"),
+        *(
+            "server",
+            "connections",
+            "workers",
+            "revision",
+            "dbos_revision",
+            "newest_version",
+            "queues",
+            "ready",
+            "beats",
+        ),
+        *("delayed", "running", "ended", "letters", "transactions", "horizon", "vacuum", "sizes", "paused"),
     )
 } | {"clock": statement("clock"), "feed_ahead": statement("feed_ahead")}
 
@@ -94,12 +104,28 @@ class Revisions(NamedTuple):
 
 
 class WorkerSession(NamedTuple):
-    """Who holds a slot; `seen_seconds` is since its machine asked for work, both are `None` if it cannot be seen."""
+    """Who holds a slot, or says so; what cannot be seen, or an older release does not say, is `None`.
+
+    Attributes:
+        seen_seconds: Since it last said that it is alive.
+        queues: Those it serves.
+    """
 
     slot: str
     up_seconds: float | None
     machine: str | None
-    seen_seconds: float | None
+    seen_seconds: float | None = None
+    version: str | None = None
+    queues: list[str] | None = None
+    is_draining: bool = False
+
+
+class Pause(NamedTuple):
+    """A queue of which nothing is claimed."""
+
+    queue: str
+    seconds: float
+    by: str | None
 
 
 class QueueFacts(NamedTuple):
@@ -204,6 +230,7 @@ class Health(NamedTuple):
     connections: Connections | Unread
     revisions: Revisions
     workers: list[WorkerSession] | Unread
+    paused: list[Pause] | Unread
     newest_version: str | Unread | None
     queues: list[QueueFacts] | Unread
     ready: list[Waiting] | Unread
@@ -257,7 +284,8 @@ def _read(connection: psycopg.Connection[Any]) -> Health:
         server=_server(connection),
         connections=_one(rows("connections"), Connections._make),
         revisions=Revisions(_revision(rows("revision")), needed_revision(), _revision(rows("dbos_revision"))),
-        workers=_all(rows("workers", space=_SPACE), lambda row: WorkerSession(f"worker-{row[0]}", *row[1:])),
+        workers=_workers(rows("workers", space=SPACE), rows("beats", most=MOST)),
+        paused=_all(rows("paused", most=MOST), Pause._make),
         newest_version=_revision(rows("newest_version")),
         queues=_all(rows("queues"), QueueFacts._make),
         ready=_all(rows("ready", most=MOST), Waiting._make),
@@ -283,6 +311,17 @@ def _server(connection: psycopg.Connection[Any]) -> Server:
         took = time.perf_counter() - began
         trips.append((took, (theirs - ours).total_seconds() - took / 2))
     return Server._make((*row, *min(trips)))
+
+
+def _workers(held: list[Row] | Unread, beats: list[Row] | Unread) -> list[WorkerSession] | Unread:
+    """Say of each who holds a slot what it says itself, if it does: without a slot it is dead."""
+    said = {} if isinstance(beats, Unread) else {row[0]: WorkerSession._make(row) for row in beats}
+    return _all(
+        held,
+        lambda row: (
+            said.get(f"worker-{row[0]}") or WorkerSession(f"worker-{row[0]}", up_seconds=row[1], machine=row[2])
+        ),
+    )
 
 
 def _all(found: list[Row] | Unread, make: Callable[[Row], T]) -> list[T] | Unread:

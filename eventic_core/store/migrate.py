@@ -7,6 +7,7 @@ reads no file but its own migrations and configures no logging.
 from __future__ import annotations
 
 import io
+import logging
 import threading
 import time
 from contextlib import contextmanager
@@ -20,17 +21,18 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from psycopg.errors import InvalidSchemaName, UndefinedTable
+from psycopg.errors import InvalidSchemaName, LockNotAvailable, UndefinedTable
 
 from eventic_core.errors import ConfigurationError, MigrationRequired, StoreUnavailable
-from eventic_core.settings import normalise_url
+from eventic_core.settings import normalise_url, safe_url
 from eventic_core.store.tables import SCHEMA, TransactionId, metadata
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from alembic.script.base import Script
 
+_log = logging.getLogger("eventic")
 VERSION_TABLE: Final = "eventic_version"  # a role named eventic would find alembic_version before its own
 INDEX_PREFIX: Final = "records_ix_"
 """Names of the declared search indexes, which are no part of the migrations, start so."""
@@ -39,6 +41,8 @@ MIGRATION_LOCK: Final = 0x657665_6E746963
 """The advisory lock of all upgrades and downgrades: the bytes of "eventic"."""
 
 _LOCK_POLL_SECONDS: Final = 0.05
+_LOCK_SECONDS: Final = 1
+"""How long a migration waits for a table that somebody uses, and then leaves it to others, before it tries again."""
 _DIRECTORY: Final = Path(__file__).parent / "migrations"
 _alembic = threading.Lock()  # alembic.context and alembic.op are one per process; two engines must take turns
 
@@ -210,13 +214,27 @@ def _migrate(connection: sa.Connection, revision: str, *, down: bool) -> None:
         known = {script.revision for script in _revisions()}
         if found is not None and found not in known:
             raise MigrationRequired(found=found, needed=needed_revision(), database=_label(connection.engine))
-        run = command.downgrade if down else command.upgrade
-        with connection.begin(), _alembic:
-            connection.exec_driver_sql("set local statement_timeout = 0")
+        while True:
             try:
-                run(_config(connection=connection), revision)
-            except CommandError as error:
-                raise _unknown(revision) from error
+                _run(connection, revision, command.downgrade if down else command.upgrade)
+            except sa.exc.OperationalError as error:
+                if not isinstance(error.orig, LockNotAvailable):
+                    raise
+                _log.warning("somebody holds a table: trying again", extra={"action": "migrate_waits"})
+                time.sleep(_LOCK_SECONDS)  # let those go on who wait behind us
+            else:
+                return
+
+
+def _run(connection: sa.Connection, revision: str, run: Callable[[Config, str], None]) -> None:
+    """Do it in one transaction; whoever writes waits behind a lock that we wait for, so we do not wait for long."""
+    with connection.begin(), _alembic:
+        connection.exec_driver_sql("set local statement_timeout = 0")
+        connection.exec_driver_sql(f"set local lock_timeout = '{_LOCK_SECONDS}s'")
+        try:
+            run(_config(connection=connection), revision)
+        except CommandError as error:
+            raise _unknown(revision) from error
 
 
 def _config(*, connection: sa.Connection | None = None, output: io.StringIO | None = None, url: str = "") -> Config:
@@ -241,7 +259,7 @@ def _unknown(revision: str) -> ConfigurationError:
 
 
 def _label(engine: sa.Engine) -> str:
-    return engine.url.render_as_string(hide_password=True)
+    return safe_url(engine.url.render_as_string(hide_password=True))  # parameters may hold another one
 
 
 def _first_line(error: sa.exc.SQLAlchemyError) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import psycopg
 from psycopg import errors as pg
 
-from eventic_core.errors import DuplicateKey, InvalidRecord, RecordExists
+from eventic_core.errors import DuplicateKey, HistoryRemoved, InvalidRecord, RecordExists
 from eventic_core.records.port import Append, Cursor, StaleWrite, StoredVersion, Written
 from eventic_core.records.stamp import Stamp
 from eventic_core.store import queries
@@ -24,6 +24,7 @@ from eventic_core.store.slots import Slot
 from eventic_core.store.sql import COLUMNS, statement
 from eventic_core.store.transaction import PostgresTransaction
 from eventic_core.store.work import CHECKPOINT, GATE, GATED, WORK, WorkTable
+from eventic_core.store.workers import WorkerTable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -66,6 +67,7 @@ _VERSIONS = statement("versions", columns=COLUMNS)
 _HEAD = statement("head", columns=COLUMNS)
 _VERSION = statement("version", columns=COLUMNS)
 _AT = statement("at", columns=COLUMNS)
+_FLOORS = statement("history_floors")
 _HISTORY = statement("history", columns=COLUMNS)
 _CHANGES = statement("changes", columns=COLUMNS)
 _WRITTEN_BY = statement("written_by", columns=COLUMNS)
@@ -94,6 +96,7 @@ class PostgresStore:
         self.work = WorkTable(database, app_version)
         self.handlers = HandlerList(database, self.work)
         self.progress = Progress(database)
+        self.workers = WorkerTable(database)
         self._noted: set[tuple[str, int]] = set()
 
     def begin(self) -> PostgresTransaction:
@@ -324,10 +327,14 @@ class PostgresStore:
         return self._fetch(_HISTORY, (record_id, _NO_BOUND if before is None else before, limit), tx)
 
     def select(self, selection: Selection, tx: Transaction | None = None) -> list[StoredVersion]:
-        return self._fetch(*queries.select(selection), tx)
+        rows = self._fetch(*queries.select(selection), tx)
+        self._require_whole(selection, tx)
+        return rows
 
     def count(self, selection: Selection, tx: Transaction | None = None) -> int:
-        return int(self._rows(*queries.count(selection), tx)[0][0])
+        count = int(self._rows(*queries.count(selection), tx)[0][0])
+        self._require_whole(selection, tx)
+        return count
 
     def stream(self, selection: Selection, tx: Transaction | None = None) -> Iterator[StoredVersion]:
         joined = _ours(tx)
@@ -337,6 +344,7 @@ class PostgresStore:
                 cursor.itersize = _STREAM_ROWS
                 sql, parameters = queries.select(selection)
                 transaction.run(lambda: cursor.execute(sql, parameters))
+                self._require_whole(selection, transaction)
                 for row in cursor:
                     yield _stored(row)
         except psycopg.OperationalError as error:
@@ -344,6 +352,23 @@ class PostgresStore:
         finally:
             if joined is None:
                 transaction.rollback()
+
+    def _require_whole(self, selection: Selection, tx: Transaction | None) -> None:
+        """Refuse what was read as of a moment of which versions were removed; afterwards, so that none was meanwhile.
+
+        Raises:
+            HistoryRemoved: Says since when the class is whole.
+        """
+        if selection.moment is None:
+            return
+        floors = dict(self._rows(_FLOORS, (list(selection.class_types),), tx))
+        name, since = max(floors.items(), key=lambda floor: floor[1], default=(None, None))
+        if since is not None and selection.moment < since:
+            message = (
+                f"{name} as of {selection.moment.isoformat()} is not stored any more: retention has removed versions "
+                f"that were current then. It is whole since {since.isoformat()}."
+            )
+            raise HistoryRemoved(message)
 
     def changes(self, class_types: Sequence[str] | None, after: Cursor, limit: int) -> list[StoredVersion]:
         types = None if class_types is None else list(class_types)

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from eventic_core.errors import Conflict, StoreUnavailable
+from eventic_core.store.engine import DEMOTED
 from eventic_core.store.work import CHANNEL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from eventic_core.store.engine import Database
-    from eventic_core.store.work import WorkTable
 
 _MOST_SLOTS = 10_000
 _LOOKED_AT = 16
-_SPACE = 0x65766E74  # the first key of our advisory locks: "evnt"
+SPACE = 0x65766E74  # the first key of our advisory locks: "evnt"
 _TAKE = "select pg_try_advisory_lock(%s, %s)"
 _GIVE = "select pg_advisory_unlock(%s, %s)"
 
@@ -80,16 +80,50 @@ class Slot:
             raise self._database.unavailable(error) from error
         return None
 
-    def take_over(self, slots: Sequence[str], work: WorkTable) -> list[str]:
-        """Make the unfinished work of dead slots ready again, holding their locks meanwhile; gives the runs' ids."""
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Do what a block runs in one transaction.
+
+        Raises:
+            StoreUnavailable: The connection is lost.
+        """
+        try:
+            with self._held().transaction():
+                yield
+        except psycopg.OperationalError as error:
+            raise self._database.unavailable(error) from error
+
+    def run(self, sql: str, parameters: Sequence[Any] | dict[str, Any]) -> list[tuple[Any, ...]]:
+        """Run one statement on the connection that holds the slot, which nobody else uses; gives its rows.
+
+        Raises:
+            StoreUnavailable: The connection is lost.
+        """
         connection = self._held()
         try:
-            held = [slot for slot in slots if self._try(connection, _number(slot))]
+            return connection.execute(sql, parameters).fetchall()
+        except DEMOTED as error:
+            self.give_up()  # the next connection may be one to who takes writes
+            raise self._database.unavailable(error) from error
+        except psycopg.OperationalError as error:
+            raise self._database.unavailable(error) from error
+
+    @contextmanager
+    def holding(self, slots: Sequence[str]) -> Iterator[list[str]]:
+        """Hold those of the slots that are free for a block, in which nobody can come to life under them.
+
+        Raises:
+            StoreUnavailable: The connection is lost.
+        """
+        connection = self._held()
+        held: list[str] = []
+        try:
+            held += [slot for slot in slots if self._try(connection, _number(slot))]
             try:
-                return work.take_over(held) if held else []
+                yield held
             finally:
                 self._give(connection, held)
-        except psycopg.Error as error:
+        except psycopg.OperationalError as error:
             raise self._database.unavailable(error) from error
 
     def free(self, slots: Sequence[str]) -> list[str]:
@@ -130,15 +164,16 @@ class Slot:
     def _connect(self) -> psycopg.Connection[Any]:
         connection = self._database.apart()
         connection.execute(f"listen {CHANNEL}")
+        connection.execute("set synchronous_commit = off")  # what a crash loses of a beat does not matter
         return connection
 
     def _try(self, connection: psycopg.Connection[Any], number: int) -> bool:
-        row = connection.execute(_TAKE, (_SPACE, number)).fetchone()
+        row = connection.execute(_TAKE, (SPACE, number)).fetchone()
         return bool(row and row[0])
 
     def _give(self, connection: psycopg.Connection[Any], slots: Sequence[str]) -> None:
         for slot in slots:
-            connection.execute(_GIVE, (_SPACE, _number(slot)))
+            connection.execute(_GIVE, (SPACE, _number(slot)))
 
 
 def _number(slot: str) -> int:

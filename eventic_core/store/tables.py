@@ -6,7 +6,7 @@ Owns names, types, constraints and indexes. Knows no query and opens no connecti
 from __future__ import annotations
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.types import UserDefinedType
 
 SCHEMA = "eventic"
@@ -248,4 +248,50 @@ schedules = sa.Table(
     sa.Column("last_error", sa.Text, comment="why the last run that was due could not be started; null if it was"),
     sa.Column("changed_at", sa.TIMESTAMP(timezone=True), nullable=False, server_default=sa.text("clock_timestamp()")),
     comment="how far each schedule has come; moves with the runs it starts, in their transactions",
+)
+
+workers = sa.Table(
+    "workers",
+    metadata,
+    sa.Column("id", sa.Uuid, primary_key=True),
+    sa.Column("slot", sa.Text, nullable=False),
+    sa.Column("token", sa.Text, nullable=False, comment="in the application_name of all its sessions"),
+    sa.Column("application", sa.Text, nullable=False),
+    sa.Column("app_version", sa.Text, nullable=False),
+    sa.Column("code_version", sa.Text, nullable=False, comment="of eventic_core"),
+    sa.Column("machine", sa.Text, nullable=False),
+    sa.Column("pid", sa.Integer, nullable=False),
+    sa.Column("queues", ARRAY(sa.Text), nullable=False, comment="that it serves"),
+    sa.Column("running", sa.Integer, nullable=False, server_default="0", comment="pieces of work"),
+    sa.Column("claimed", sa.Integer, nullable=False, server_default="0", comment="pieces it has not begun"),
+    sa.Column("state", sa.Text, nullable=False, comment="alive, draining, stopped or lost"),
+    sa.Column("drain_asked_at", sa.TIMESTAMP(timezone=True)),
+    sa.Column("recovered", sa.Integer, nullable=False, server_default="0", comment="runs taken over from it"),
+    sa.Column("started_at", sa.TIMESTAMP(timezone=True), nullable=False, server_default=sa.text("clock_timestamp()")),
+    sa.Column("beat_at", sa.TIMESTAMP(timezone=True), nullable=False, server_default=sa.text("clock_timestamp()")),
+    sa.Index("workers_slot", "slot", unique=True, postgresql_where=sa.text("state in ('alive', 'draining')")),
+    comment="processes that work, by the server's clock; those that ended are kept for a while",
+)
+
+paused_queues = sa.Table(
+    "paused_queues",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("paused_at", sa.TIMESTAMP(timezone=True), nullable=False, server_default=sa.text("clock_timestamp()")),
+    sa.Column("paused_by", sa.Text),
+    sa.Column("reason", sa.Text),
+    comment="queues of which nothing is claimed",
+)
+
+history_floors = sa.Table(
+    "history_floors",
+    metadata,
+    sa.Column("class_type", sa.Text, primary_key=True),
+    sa.Column(
+        "since",
+        sa.TIMESTAMP(timezone=True),
+        nullable=False,
+        comment="as of earlier moments versions are missing, for they were removed",
+    ),
+    comment="how far back the past of each class is whole, where past versions were removed",
 )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import sqlalchemy as sa
 
 from eventic_core.errors import Conflict, Invalid
-from eventic_core.store.engine import LOST, RETRIED, TOO_LARGE
+from eventic_core.store.engine import DEMOTED, LOST, RETRIED, TOO_LARGE, hide_values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -84,7 +84,7 @@ class PostgresTransaction:
             Conflict: It was chosen to end a deadlock; nothing of it is stored.
         """
         try:
-            return work()
+            return self._hiding(work)
         except RETRIED as error:
             message = (
                 "Two transactions waited for each other, and Postgres ended this one. Run the unit of work again, and "
@@ -94,7 +94,17 @@ class PostgresTransaction:
         except TOO_LARGE:
             raise
         except LOST as error:
+            if isinstance(error, DEMOTED) and self._owned:
+                self.connection.invalidate()  # so that the next one finds who takes writes
             raise self._database.unavailable(error) from error
+
+    @staticmethod
+    def _hiding(work: Callable[[], T]) -> T:
+        try:
+            return work()
+        except BaseException as error:
+            hide_values(error)
+            raise
 
     def on_commit(self, then: Callable[[], object]) -> None:
         """Call `then` when it has committed; of a caller's transaction at once, since nobody tells us."""

@@ -21,6 +21,7 @@ _ADD = statement("add_waits")
 _HOLD = statement("hold_waits")
 _PARK = statement("park_waiting")
 _END = statement("end_waits")
+_FORGET = statement("forget_wait")
 _WAKE = statement("wake_waiting")
 _LOOK_AGAIN_MS = 60_000
 """After this long work that waits looks for itself, should nobody have woken it."""
@@ -35,7 +36,7 @@ class WaitTable:
     def add(self, work_id: str, run_ids: Sequence[UUID], tx: PostgresTransaction) -> None:
         """Have work wait for runs, from when the transaction commits on.
 
-        One that has ended already wakes nobody: look at them after the commit, before `park`.
+        One that has ended already wakes nobody: look at them after the commit, before `park`, and `forget` it.
         """
         tx.fetch(_ADD, (work_id, list(run_ids)))
 
@@ -51,6 +52,10 @@ class WaitTable:
             if not tx.fetch(_PARK, (_LOOK_AGAIN_MS, work_id, owner)):
                 raise OwnershipLost(work_id)
         return True
+
+    def forget(self, work_id: str, run_id: UUID) -> None:
+        """Have work wait for a run no more, of which nobody may have told it that it had ended."""
+        self._store.database.fetch(_FORGET, (run_id, work_id))
 
     def ended(self, run_id: UUID, tx: PostgresTransaction) -> None:
         """A run has ended: what waits for it goes on when the transaction commits."""

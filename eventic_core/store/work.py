@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from eventic_core.records.port import Checkpoint, Work
     from eventic_core.store.engine import Database
+    from eventic_core.store.slots import Slot
     from eventic_core.store.transaction import PostgresTransaction
 
 CHANNEL = "eventic_work"
@@ -48,6 +49,7 @@ _COMPLETE = statement("complete")
 _COMPLETE_MANY = statement("complete_many")
 _PUT_BACK = statement("put_back")
 _PARK = statement("park")
+_RELEASE = statement("release")
 _MOVE = statement("move")
 _SUSPECT = statement("suspect")
 _READY = statement("ready")
@@ -55,6 +57,7 @@ _ENSURE_QUEUE = statement("ensure_queue")
 _RESULT = statement("result")
 _PAYLOAD = statement("payload")
 _EXECUTORS = statement("executors")
+_OWNERS = statement("owners")
 _TAKE_OVER = statement("take_over")
 _ENQUEUE = {
     (gated, worked): statement(
@@ -285,6 +288,12 @@ class WorkTable:
             ids, owners = map(list, zip(*runs, strict=True))
             self.database.fetch(_PUT_BACK, (ids, owners, int(delay_seconds * 1000), 0 if counted else 1))
 
+    def release(self, runs: Sequence[tuple[str, str]]) -> None:
+        """Give back work that runs, as `(run id, owner)`, uncounted, but for what a transaction of it has locked."""
+        if runs:
+            ids, owners = map(list, zip(*runs, strict=True))
+            self.database.fetch(_RELEASE, (ids, owners))
+
     def move(self, runs: Sequence[tuple[str, str]], executor: str) -> None:
         """Note that runs, as `(run id, owner)`, are another executor's by name; they stay this process's."""
         if runs:
@@ -318,15 +327,30 @@ class WorkTable:
 
     # -- dead executors
 
-    def executors(self) -> list[str]:
-        """Name the executors with unfinished work of this application version."""
-        return [name for (name,) in self.database.run(_EXECUTORS, (self.app_version,))]
+    def executors(self, slot: Slot) -> list[str]:
+        """Name the executors with unfinished work."""
+        return [name for (name,) in slot.run(_EXECUTORS, ())]
 
-    def take_over(self, executors: Sequence[str]) -> list[str]:
-        """Make the unfinished work of dead executors ready again; gives the ids of the runs."""
-        parameters = (DIRECT, list(executors), self.app_version)
+    def owners(self, executor: str, slot: Slot) -> list[str]:
+        """List the tokens of the claims of an executor's unfinished work; none where there is no work at all."""
         try:
-            return [run for (run,) in self.database.run(_TAKE_OVER, parameters)]
+            return [owner for (owner,) in slot.run(_OWNERS, (executor,))]
+        except (pg.UndefinedTable, pg.InvalidSchemaName):
+            return []
+
+    def take_over(
+        self, executors: Sequence[str], slot: Slot | None = None, *, owners: Sequence[str] | None = None
+    ) -> list[tuple[str, str]]:
+        """Make the unfinished work of dead executors ready again, for workers of its version; locks its rows.
+
+        Only that of some claims if `owners` are given. Gives the runs as `(run id, executor)`. What a session still
+        holds locked is left out.
+        """
+        claims = None if owners is None else list(owners)
+        parameters = (DIRECT, list(executors), claims, claims)
+        try:
+            rows = (slot or self.database).run(_TAKE_OVER, parameters)
+            return [(run, executor) for run, executor in rows]
         except (pg.UndefinedTable, pg.InvalidSchemaName) as error:
             raise not_launched() from error
 

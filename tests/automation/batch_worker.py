@@ -73,13 +73,13 @@ def poison(item: dict[str, Any], context: ItemContext) -> None:
     Imported(number=item["number"])
 
 
-@on.call(Run.complete)
 def ended(run: Run) -> None:
     """Note that a run completed."""
     Ended(run=run.id)
 
 
 if __name__ == "__main__":
+    on.call(Run.complete)(ended)  # here only, for the runs of other tests are none of its business
     Eventic.init(name="kills", database_url=sys.argv[1])
     Eventic.launch()
     sys.stdout.write("launched\n")

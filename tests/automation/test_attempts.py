@@ -12,8 +12,9 @@ from uuid import UUID
 
 import psycopg
 import pytest
+from conftest import until
 from pydantic import BaseModel, field_validator
-from runs import counted, ended, executions, moves, statuses, until
+from runs import counted, ended, executions, moves, statuses
 
 from eventic_core import Eventic, Record, on
 from eventic_core.automation import (

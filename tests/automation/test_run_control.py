@@ -12,7 +12,8 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from runs import counted, ended, executions, moves, numbered, started, statuses, until
+from conftest import until
+from runs import counted, ended, executions, moves, numbered, started, statuses
 
 from eventic_core import BlockingInLoop, Eventic, Invalid, Record, ResultTimeout, RunNotFound
 from eventic_core.automation import (

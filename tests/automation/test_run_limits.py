@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
-from runs import counted, ended, executions, moves, started, statuses, until
+from conftest import until
+from runs import counted, ended, executions, moves, started, statuses
 
 from eventic_core import Invalid
 from eventic_core.automation import BatchExecution, ExecutionStatus, ItemContext, Retry, automation

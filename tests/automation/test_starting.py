@@ -10,7 +10,8 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from runs import SECONDS, counted, executions, numbered, statuses, until
+from conftest import until
+from runs import SECONDS, counted, executions, numbered, statuses
 
 from eventic_core import DuplicateRegistration, Eventic, Invalid, NotRegistered
 from eventic_core.automation import (

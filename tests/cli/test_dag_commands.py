@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +11,8 @@ from uuid import uuid4
 
 import pytest
 from click.testing import CliRunner, Result
-from conftest import execute, with_database
+from conftest import new_database
+from working import working
 
 from eventic_core.cli import main
 
@@ -27,21 +27,8 @@ pytestmark = pytest.mark.usefixtures("bare_environment")
 @pytest.fixture(scope="module")
 def url(server_url: str, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A database with a worker of `cli_plant`."""
-    name = f"dags_{uuid4().hex[:12]}"
-    execute(server_url, f"create database {name} template {template}")
-    found = with_database(server_url, name)
-    command = [sys.executable, "-m", "eventic_core", "worker", "cli_plant", "--database-url", found]
-    log = tmp_path_factory.mktemp("worker") / "stderr"
-    bare = {key: value for key, value in os.environ.items() if not key.startswith("EVENTIC_")}
-    with log.open("w") as errors:
-        worker = subprocess.Popen([*command, "--drain-seconds", "5"], cwd=HERE, env=bare, stderr=errors)
-    try:
+    with new_database(server_url, template) as found, working("cli_plant", found, tmp_path_factory.mktemp("worker")):
         yield found
-    finally:
-        worker.terminate()
-        worker.wait(timeout=60)
-        execute(server_url, f"drop database {name} with (force)")
-    assert "Traceback" not in log.read_text()
 
 
 @pytest.fixture

@@ -6,12 +6,11 @@ import json
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import NamedTuple
-from uuid import uuid4
 
 import cli_plant
 import pytest
 from click.testing import CliRunner, Result
-from conftest import execute, with_database
+from conftest import new_database
 
 from eventic_core import Eventic
 from eventic_core.cli import main
@@ -36,18 +35,15 @@ class Planted(NamedTuple):
 @pytest.fixture(scope="module")
 def planted(server_url: str, template: str) -> Iterator[Planted]:
     """A database with four runs: paused, cancelled, new, and one of a tenant."""
-    name = f"dag_list_{uuid4().hex[:12]}"
-    execute(server_url, f"create database {name} template {template}")
-    url = with_database(server_url, name)
-    Eventic.init(name="dag-list", database_url=url)
-    paused = cli_plant.PLANT.start(count=1, flag="nowhere")
-    paused.pause()
-    cancelled = IDLE.start()
-    cancelled.cancel("not needed")
-    runs = [paused, cancelled, IDLE.start(), IDLE.start(client_id="acme")]
-    Eventic.shutdown()
-    yield Planted(url, [str(run.id) for run in runs])
-    execute(server_url, f"drop database {name} with (force)")
+    with new_database(server_url, template) as url:
+        Eventic.init(name="dag-list", database_url=url)
+        paused = cli_plant.PLANT.start(count=1, flag="nowhere")
+        paused.pause()
+        cancelled = IDLE.start()
+        cancelled.cancel("not needed")
+        runs = [paused, cancelled, IDLE.start(), IDLE.start(client_id="acme")]
+        Eventic.shutdown()
+        yield Planted(url, [str(run.id) for run in runs])
 
 
 @pytest.fixture

@@ -7,12 +7,11 @@ import subprocess
 import sys
 import textwrap
 from typing import TYPE_CHECKING, Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
-import psycopg
 import pytest
 from click.testing import CliRunner, Result
-from conftest import execute, with_database
+from conftest import execute, new_database, rows
 
 from eventic_core.cli import main
 from eventic_core.store.work import lane_of
@@ -41,38 +40,24 @@ values ('notify', 'CliParcel', 'create', '', '7', true), ('notify', 'CliParcel',
 
 
 @pytest.fixture(scope="module")
-def made(server_url: str, template: str) -> Iterator[str]:
-    """The name of a database with dead letters and handlers."""
-    name = f"letters_{uuid4().hex[:12]}"
-    url = with_database(server_url, name)
-    execute(server_url, f"create database {name} template {template}")
-    try:
-        command = [sys.executable, "-m", "eventic_core", "migrate", "--database-url", url]
-        subprocess.run(command, check=True, capture_output=True)
-        execute(url, ROWS)
-        yield name
-    finally:
-        execute(server_url, f"drop database {name} with (force)")
+def made(server_url: str, prepared: str) -> Iterator[str]:
+    """A database with dead letters and handlers."""
+    with new_database(server_url, prepared) as found:
+        execute(found, ROWS)
+        yield found
 
 
 @pytest.fixture
 def url(server_url: str, made: str) -> Iterator[str]:
     """A database of the test's own with those."""
-    name = f"test_{uuid4().hex[:12]}"
-    execute(server_url, f"create database {name} template {made}")
-    yield with_database(server_url, name)
-    execute(server_url, f"drop database {name} with (force)")
+    with new_database(server_url, made) as found:
+        yield found
 
 
 @pytest.fixture
-def shown(server_url: str, made: str) -> str:
+def shown(made: str) -> str:
     """The database itself, for tests that only look."""
-    return with_database(server_url, made)
-
-
-def rows(url: str, sql: str) -> list[tuple[Any, ...]]:
-    with psycopg.connect(url, autocommit=True) as connection:
-        return connection.execute(sql.encode()).fetchall()
+    return made
 
 
 def run(url: str, *arguments: str, **options: Any) -> Result:

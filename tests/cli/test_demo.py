@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import airportsdata
 import psycopg
 import pytest
+from conftest import rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,11 +59,6 @@ def command(url: str) -> list[str]:
 
 def run(url: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command(url), capture_output=True, text=True, check=True, timeout=100)
-
-
-def rows(url: str, sql: str) -> list[tuple[Any, ...]]:
-    with psycopg.connect(url, autocommit=True) as connection:
-        return connection.execute(sql).fetchall()
 
 
 def counts(url: str) -> dict[str, tuple[int, int, int]]:
@@ -180,6 +176,7 @@ def test_first_run_prints_the_facts_and_the_second_changes_nothing(database_url:
     assert content(database_url) == before
 
 
+@pytest.mark.timeout(300)  # eight demos, one after the other
 def test_killed_at_any_moment_it_ends_as_if_never_killed(database_url: str, migrated_url: str) -> None:
     moments: list[Callable[[int, int, int], bool]] = [
         lambda stored, *_: stored > ROWS // 2,

@@ -13,10 +13,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import psycopg
 import pytest
+from conftest import rows
 from test_dag_live import Terminal
 
 APP = ("--app", "eventic_core.cli._nightly")
@@ -64,11 +64,6 @@ def call(script: str, url: str, *arguments: object) -> None:
 def plant(url: str, *, every: int, unknown: int = 0) -> None:
     """Store one of so many airports, the first of them at an elevation that nobody knows."""
     call(PLANT, url, every, unknown)
-
-
-def rows(url: str, sql: str) -> list[tuple[Any, ...]]:
-    with psycopg.connect(url, autocommit=True) as connection:
-        return connection.execute(sql).fetchall()
 
 
 def begin(url: str, *words: str, drain_seconds: float = 30) -> subprocess.Popen[str]:

@@ -7,12 +7,12 @@ import subprocess
 import sys
 import textwrap
 from typing import TYPE_CHECKING, Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import psycopg
 import pytest
 from click.testing import CliRunner, Result
-from conftest import execute, with_database
+from conftest import execute, new_database
 
 from eventic_core import Eventic, Record
 from eventic_core.cli import main
@@ -57,33 +57,24 @@ class Parcel(Record, class_type="CliParcel"):
 
 
 @pytest.fixture(scope="module")
-def made(server_url: str, template: str) -> Iterator[str]:
-    """The name of a database with runs, as DBOS keeps them."""
-    name = f"runs_{uuid4().hex[:12]}"
-    url = with_database(server_url, name)
-    execute(server_url, f"create database {name} template {template}")
-    try:
-        migrate = "import sys; from dbos import DBOS; DBOS.migrate(sys.argv[1])"
-        subprocess.run([sys.executable, "-c", migrate, url], check=True, capture_output=True)
-        execute(url, ROWS)
-        yield name
-    finally:
-        execute(server_url, f"drop database {name} with (force)")
+def made(server_url: str, prepared: str) -> Iterator[str]:
+    """A database with runs, as DBOS keeps them."""
+    with new_database(server_url, prepared) as found:
+        execute(found, ROWS)
+        yield found
 
 
 @pytest.fixture
 def url(server_url: str, made: str) -> Iterator[str]:
     """A database of the test's own with those runs."""
-    name = f"test_{uuid4().hex[:12]}"
-    execute(server_url, f"create database {name} template {made}")
-    yield with_database(server_url, name)
-    execute(server_url, f"drop database {name} with (force)")
+    with new_database(server_url, made) as found:
+        yield found
 
 
 @pytest.fixture
-def shown(server_url: str, made: str) -> str:
+def shown(made: str) -> str:
     """The database with those runs itself, for tests that only look."""
-    return with_database(server_url, made)
+    return made
 
 
 def run(url: str, *arguments: str) -> Result:

@@ -11,7 +11,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
@@ -19,7 +18,8 @@ from uuid import UUID, uuid4
 import pytest
 from cli_shop import Customer, Price, Priced
 from click.testing import CliRunner, Result
-from conftest import execute, with_database
+from conftest import new_database, until
+from working import working
 
 from eventic_core import Eventic, ResultTimeout
 from eventic_core.automation.definitions import Automation, Batch, Item
@@ -38,21 +38,8 @@ pytestmark = pytest.mark.usefixtures("bare_environment")
 @pytest.fixture(scope="module")
 def url(server_url: str, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A database with a worker of `cli_shop`."""
-    name = f"commands_{uuid4().hex[:12]}"
-    execute(server_url, f"create database {name} template {template}")
-    found = with_database(server_url, name)
-    command = [sys.executable, "-m", "eventic_core", "worker", "cli_shop", "--database-url", found]
-    log = tmp_path_factory.mktemp("worker") / "stderr"
-    bare = {key: value for key, value in os.environ.items() if not key.startswith("EVENTIC_")}
-    with log.open("w") as errors:
-        worker = subprocess.Popen([*command, "--drain-seconds", "5"], cwd=HERE, env=bare, stderr=errors)
-    try:
+    with new_database(server_url, template) as found, working("cli_shop", found, tmp_path_factory.mktemp("worker")):
         yield found
-    finally:
-        worker.terminate()
-        worker.wait(timeout=60)
-        execute(server_url, f"drop database {name} with (force)")
-    assert "Traceback" not in log.read_text()
 
 
 @pytest.fixture
@@ -93,13 +80,6 @@ def customers(*ages: int) -> list[dict[str, Any]]:
 def objects(result: Result) -> list[dict[str, Any]]:
     assert result.exit_code == 0, result.stderr
     return [json.loads(line) for line in result.stdout.splitlines()]
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 # -- loading

@@ -6,12 +6,12 @@ import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import cli_plant
 import pytest
 from click.testing import CliRunner, Result
-from conftest import execute, with_database
+from conftest import new_database
 
 from eventic_core import Eventic
 from eventic_core.cli import main
@@ -25,17 +25,14 @@ pytestmark = pytest.mark.usefixtures("bare_environment")
 @pytest.fixture(scope="module")
 def url(server_url: str, template: str) -> Iterator[str]:
     """A database with three schedules, of two tenants."""
-    name = f"schedules_{uuid4().hex[:12]}"
-    execute(server_url, f"create database {name} template {template}")
-    found = with_database(server_url, name)
-    Eventic.init(name="schedules", database_url=found)
-    cli_plant.PLANT.schedule("30 2 * * *", name="nightly", zone="Europe/Berlin", parameters=PARAMETERS)
-    ends = datetime(2026, 1, 1, tzinfo=UTC)
-    cli_plant.PLANT.schedule("every hour", name="over", ends_at=ends, parameters=PARAMETERS)
-    cli_plant.PLANT.schedule("every 15 minutes", name="acme's", client_id="acme", parameters=PARAMETERS)
-    Eventic.shutdown()
-    yield found
-    execute(server_url, f"drop database {name} with (force)")
+    with new_database(server_url, template) as found:
+        Eventic.init(name="schedules", database_url=found)
+        cli_plant.PLANT.schedule("30 2 * * *", name="nightly", zone="Europe/Berlin", parameters=PARAMETERS)
+        ends = datetime(2026, 1, 1, tzinfo=UTC)
+        cli_plant.PLANT.schedule("every hour", name="over", ends_at=ends, parameters=PARAMETERS)
+        cli_plant.PLANT.schedule("every 15 minutes", name="acme's", client_id="acme", parameters=PARAMETERS)
+        Eventic.shutdown()
+        yield found
 
 
 @pytest.fixture

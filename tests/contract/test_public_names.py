@@ -13,8 +13,8 @@ from eventic_core.errors import EventicError
 
 NAMES = """
     AsOf Blame BlockingInLoop Change ChangedOutsideScope ChildRunFailed ConfigurationError Conflict Cursor CycleFound
-    Diff DuplicateKey DuplicateRegistration EndlessMap Eventic EventicError EvolutionError Filter Handle Invalid
-    InvalidBackfill InvalidBranch InvalidDag InvalidFilter InvalidRecord InvalidRecordClass InvalidSchedule
+    Diff DuplicateKey DuplicateRegistration EndlessMap Eventic EventicError EvolutionError Filter Handle HistoryRemoved
+    Invalid InvalidBackfill InvalidBranch InvalidDag InvalidFilter InvalidRecord InvalidRecordClass InvalidSchedule
     InvalidStateError MigrationRequired Nondeterminism NotAllowed NotFound NotInitialised NotLaunched NotRegistered
     NotSerialisable Page Properties Query Queue Record RecordDeleted RecordExists RecordNotFound Ref RemoteError
     ReplayDiverged ResultTimeout Retry RunCancelled RunNotFound ScopeError Stamp StoreUnavailable StoredVersion

@@ -7,14 +7,17 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
+from uuid import UUID
 
 import psycopg
 import pytest
+from conftest import rows, until
 
 from eventic_core import Eventic, Record
 from eventic_core.automation import Run, automation
 from eventic_core.graph import NodeState
 from eventic_core.jobs import DagRun, ExecutionStatus, Retry, dag, job
+from eventic_core.store.waits import WaitTable
 
 pytestmark = pytest.mark.usefixtures("workers")
 S, N = ExecutionStatus, NodeState
@@ -36,13 +39,6 @@ class Parcel(Record, class_type="ChildRunParcel"):
 
 def ended(run: DagRun) -> DagRun:
     return run.wait(timeout_seconds=60)
-
-
-def until(condition: Any) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 @automation("children: pack")
@@ -255,6 +251,26 @@ def stack(seal: list[Parcel], wrap: Parcel) -> dict[str, str]:
 
 
 PARCELS = dag("children: parcels", wrap, seal, stack)
+
+
+def waits(url: str) -> list[tuple[Any, ...]]:
+    return rows(url, "select run_id, work_id from eventic.waits")
+
+
+def test_nothing_waits_any_more_for_a_run_that_ended_before_it_was_waited_for(
+    workers: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    park = WaitTable.park
+
+    def late(table: WaitTable, work_id: str, owner: str, run_ids: list[UUID]) -> bool:
+        GATE.set()
+        until(lambda: Run.hydrate(run_ids[0]).status == S.COMPLETED)
+        return park(table, work_id, owner, run_ids)
+
+    GATE.clear()
+    monkeypatch.setattr(WaitTable, "park", late)
+    assert ended(SHIPPING.start(names=["bottle"])).status == S.COMPLETED
+    assert waits(workers) == []
 
 
 def test_records_are_handed_on_as_the_versions_they_were() -> None:

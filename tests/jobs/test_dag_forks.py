@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from conftest import until
 
 from eventic_core import Invalid, InvalidStateError, Record, UnknownJob
 from eventic_core.graph import NodeState
@@ -36,13 +36,6 @@ class Bale(Record, class_type="DagForksBale"):
 
 def ended(run: DagRun) -> DagRun:
     return run.wait(timeout_seconds=60)
-
-
-def until(condition: Any) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.01)
 
 
 def called(context: JobContext) -> None:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+from conftest import until
 from random_plans import drawn
 
 from eventic_core import Eventic, Invalid, InvalidBranch, InvalidStateError, NotSerialisable, Record, UnknownJob
@@ -44,13 +45,6 @@ class Parcel(Record, class_type="DagMarksParcel"):
 
 def ended(run: DagRun) -> DagRun:
     return run.wait(timeout_seconds=60)
-
-
-def until(condition: Any) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.01)
 
 
 def until_done(workflow_id: str) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from conftest import until
 from pydantic import BaseModel
 
 from eventic_core import Eventic, Invalid, InvalidStateError, Record, ResultTimeout, UnknownJob
@@ -289,13 +289,6 @@ def later_on(begun: int) -> int:
 
 
 SLOW = dag("runs: slow", begun, later_on)
-
-
-def until(condition: Any) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.01)
 
 
 def test_a_waiting_job_says_what_it_waits_for_and_a_running_one_is_seen() -> None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from conftest import until
 from schedule_worker import TICKS, Tick
 
 from eventic_core.jobs import ExecutionStatus
@@ -18,14 +17,6 @@ from eventic_core.jobs import ExecutionStatus
 WORKER = Path(__file__).with_name("schedule_worker.py")
 DEADLINE_SECONDS = 100
 KILLS, MORE = 2, 4
-
-
-def until(holds: Callable[[], object]) -> None:
-    """Wait until something holds."""
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 class Workers:

@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from conftest import execute
+from conftest import execute, until
 from pydantic import AfterValidator
 
 from eventic_core import (
@@ -33,7 +33,6 @@ from eventic_core import (
 )
 from eventic_core.jobs import Backfill, DagRun, DeclaredDag, ExecutionStatus, Overlap, Schedule, dag, declared_dag, job
 from eventic_core.runtime.queues import Handle
-from eventic_core.store.sql import statement
 
 S = ExecutionStatus
 DAY, SECOND = timedelta(days=1), timedelta(seconds=1)
@@ -69,14 +68,6 @@ def gated() -> None:
 
 ECHO = dag("schedules: echo", echo)
 GATED = dag("schedules: gated", gated, concurrency=64)
-
-
-def until(holds: Callable[[], object]) -> None:
-    """Wait until something holds."""
-    deadline = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def looked_at(schedule: Schedule) -> None:
@@ -620,14 +611,6 @@ def test_a_backfill_has_no_more_runs_at_a_time_than_it_may() -> None:
         moments += [(first.stamp.recorded_at, 1), (last.stamp.recorded_at, -1)]
     unfinished = list(accumulate(change for _moment, change in sorted(moments)))
     assert max(unfinished) == 2
-
-
-def test_the_runs_that_go_on_are_found_by_their_index(workers: str) -> None:
-    text, values = statement("unended_runs"), {"schedule": str(uuid4()), "backfill": None}
-    with psycopg.connect(workers) as connection:
-        plan = "\n".join(row[0] for row in connection.execute(f"explain {text}", values))
-    assert "records_schedule_runs" in plan
-    assert "records_class_current" not in plan
 
 
 def test_a_backfill_that_is_cancelled_starts_no_more() -> None:

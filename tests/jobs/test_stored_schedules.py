@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from conftest import execute
+from conftest import execute, until
 
 from eventic_core import (
     DuplicateRegistration,
@@ -85,14 +84,6 @@ def each(one: int) -> int:
 
 
 dag("sts: of this process", echo)  # whose workers look at schedules then
-
-
-def until(holds: Callable[[], object]) -> None:
-    """Wait until something holds."""
-    deadline = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def work_of(of: Schedule | Job) -> str | None:

@@ -7,13 +7,12 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
-from conftest import execute
+from conftest import execute, until
 
 from eventic_core import Eventic
 from eventic_core.runtime.doctor import LIMITS, diagnose, examine
@@ -27,6 +26,7 @@ from eventic_core.store.health import (
     Horizon,
     Letters,
     OpenTransaction,
+    Pause,
     QueueFacts,
     Revisions,
     Running,
@@ -39,7 +39,7 @@ from eventic_core.store.health import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    pass
 
 OK, WARNING, PROBLEM = Status
 
@@ -53,6 +53,7 @@ WELL = Health(
     connections=Connections(20, 12, 97, None),
     revisions=Revisions("0004", "0004", 125, 125),
     workers=[WORKER],
+    paused=[],
     newest_version="2",
     queues=[QueueFacts("mail", False, False), QueueFacts("lanes", True, False), QueueFacts("rare", False, True)],
     ready=[],
@@ -67,8 +68,18 @@ WELL = Health(
     sizes=[Size("", 10_000_000), Size("eventic.records", 8_000_000)],
 )
 CHECKS = [
-    *("database", "settings", "migrations", "dbos_migrations", "connections", "clock", "workers", "parked", "stranded"),
-    *("backlog", "dead_workers", "crashing", "dead_letters", "transactions", "feed", "vacuum", "transaction_ids"),
+    *("database", "settings", "migrations", "dbos_migrations", "connections", "clock", "workers", "paused", "parked"),
+    *(
+        "stranded",
+        "backlog",
+        "dead_workers",
+        "crashing",
+        "dead_letters",
+        "transactions",
+        "feed",
+        "vacuum",
+        "transaction_ids",
+    ),
     "sizes",
 ]
 
@@ -125,6 +136,9 @@ CASES: list[tuple[str, Status, str, dict[str, Any]]] = [
     ("workers", OK, "up 1 h, last seen 0.3 s ago, version 2, 3 runs in hand", {"running": [RUNNING]}),
     ("workers", OK, "version not known yet", {"ended": []}),
     ("workers", OK, "more is not visible", {"workers": [WorkerSession("worker-0", None, None, None)]}),
+    ("workers", OK, "version 3, 0 runs in hand, takes no more work",
+     {"workers": [WORKER._replace(version="3", is_draining=True)]}),
+    ("paused", WARNING, "mail for 1 min 30 s, by ada: its work waits", {"paused": [Pause("mail", 90.0, "ada")]}),
     ("dead_workers", PROBLEM, "3 runs of version 2 in the hands of worker-0, which is dead, as all are",
      {"workers": [], "running": [RUNNING]}),
     ("dead_workers", PROBLEM, "nobody runs that version; live workers run 2",
@@ -180,6 +194,10 @@ CAUSES: list[tuple[str, str, dict[str, Any]]] = [
      {"ready": [READY._replace(version=None)], "newest_version": "3"}),
     ("none serves the queue", "--queue mail", {"ended": [Ended("worker-0", "2", "other", 5.0)]}),
     ("none serves the queue", "--queue mail", {"ended": []}),
+    ("none serves the queue", "--queue mail",
+     {"ended": [], "workers": [WORKER._replace(version="2", queues=["other"])]}),
+    ("nobody runs application version 2; live workers run 3", "EVENTIC_APP_VERSION=2",
+     {"ended": [], "workers": [WORKER._replace(version="3", queues=["mail"])]}),
     ("none serves the queue", "--queue mail", {"ended": [Ended("worker-0", "2", "mail", 500.0)]}),
     ("none serves the queue", "--queue mail", {"ended": [Ended("worker-9", "2", "mail", 5.0)]}),
     ("the queue has lanes, and this has no key", "key=",
@@ -202,6 +220,8 @@ TURNS: list[dict[str, Any]] = [
     {"ready": [READY._replace(version=None)]},  # which the newest version does
     {"ready": [READY], "ended": [], "running": [RUNNING]},
     {"ready": [READY._replace(queue="rare")]},
+    {"ready": [READY], "ended": [], "workers": [WORKER._replace(version="2", queues=["mail"])]},
+    {"ready": [READY._replace(queue="mail.lanes")], "paused": [Pause("mail", 90.0, "ada")]},
     {"ready": [READY._replace(queue="lanes", keyless=False)], "running": [RUNNING._replace(queue="lanes")]},
     {"delayed": [READY._replace(queue="typo", oldest_seconds=-5.0)]},
     {"ready": [READY._replace(queue="lanes", waiting_for="class Gone")]},
@@ -296,14 +316,6 @@ def echo(value: int = 1) -> int:
 def seen(url: str, check: str, **limits: float) -> list[Finding]:
     found = diagnose(health.read(url), limits=LIMITS._replace(**limits))
     return [finding for finding in found if finding.check == check]
-
-
-def until(find: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + 60
-    while not (found := find()):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    return found
 
 
 def ready(url: str, queue: str, **columns: str) -> None:
@@ -416,7 +428,7 @@ def test_a_real_worker_that_hangs_and_one_that_died_with_a_run_in_hand(migrated_
             hangs = until(
                 lambda: [one for one in seen(migrated_url, "workers", seen_seconds=1.5) if one.status is PROBLEM]
             )
-            assert "it holds its slot and does nothing" in str(hangs[0].remedy)
+            assert "it hangs, is stopped or cut off" in str(hangs[0].remedy)
         finally:
             worker.kill()
     gone = until(lambda: [one for one in seen(migrated_url, "workers") if "none is alive" in one.found])

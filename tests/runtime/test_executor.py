@@ -83,3 +83,5 @@ def test_a_workflow_that_outlives_the_worker_ends_as_it_ends(store: PostgresStor
     executor._foreign["run"] = QUEUE.name
     executor.stop(drain_seconds=0)
     executor.workflow_ended("run")  # what it raised would be the run's error
+    assert executor.load(QUEUE).running == 1  # nobody is left to make room for more
+    assert not executor._foreign

@@ -13,11 +13,11 @@ from collections import defaultdict
 from datetime import date
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
 from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+from conftest import new_database, rows, until
 
 from eventic_core import Eventic, Record, Retry, evented, later, on
 from eventic_core.errors import (
@@ -30,7 +30,6 @@ from eventic_core.errors import (
     RecordNotFound,
     RemoteError,
 )
-from eventic_core.runtime import adapter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -205,45 +204,10 @@ def note_stamped(note: HandledNote) -> None:
 # -- the worker of this process, and what is asked of the database
 
 
-def with_database(url: str, name: str) -> str:
-    return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
-
-
-def rows(url: str, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
-    with psycopg.connect(url, autocommit=True) as connection:
-        return connection.execute(sql.encode(), parameters or None).fetchall()
-
-
-def until(condition: Callable[[], Any], what: str, seconds: float = 40) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not in {seconds} s: {what}"
-        time.sleep(0.02)
-
-
-@pytest.fixture(scope="module")
-def prepared(server_url: str, template: str) -> Iterator[str]:
-    """The name of a database with our tables and DBOS's."""
-    name = f"handlers_{uuid4().hex[:12]}"
-    with psycopg.connect(server_url, autocommit=True) as connection:
-        connection.execute(f"create database {name} template {template}".encode())
-        adapter.migrate(with_database(server_url, name))
-        yield name
-        connection.execute(f"drop database {name} with (force)".encode())
-
-
-def copy_of(server_url: str, prepared: str) -> Iterator[str]:
-    name = f"test_{uuid4().hex[:12]}"
-    with psycopg.connect(server_url, autocommit=True) as connection:
-        connection.execute(f"create database {name} template {prepared}".encode())
-        yield with_database(server_url, name)
-        connection.execute(f"drop database {name} with (force)".encode())
-
-
 @pytest.fixture(scope="module")
 def launched(server_url: str, prepared: str) -> Iterator[str]:
     """The URL of the database that this process works on."""
-    for url in copy_of(server_url, prepared):
+    with new_database(server_url, prepared) as url:
         Eventic.init(name="handlers", database_url=url)
         Eventic.launch()
         yield url
@@ -253,7 +217,8 @@ def launched(server_url: str, prepared: str) -> Iterator[str]:
 @pytest.fixture
 def url(server_url: str, prepared: str) -> Iterator[str]:
     """A database of the test's own, for other processes."""
-    yield from copy_of(server_url, prepared)
+    with new_database(server_url, prepared) as found:
+        yield found
 
 
 def quiet(url: str, cls: type[Record]) -> None:
@@ -647,10 +612,10 @@ WORKER = (
     CLASSES
     + """
 import os, pathlib, signal
-from eventic_core.runtime import executor, handling
+from eventic_core.runtime import handling, performer
 handling.MOST_CRASHES = 2
-executor.MOST_CRASHES = 2
-executor.UNSUSPECTED_CLAIMS = 1
+performer.MOST_CRASHES = 2
+performer.UNSUSPECTED_CLAIMS = 1
 app = Eventic.create_app("shop")
 
 @Eventic.transaction()

@@ -21,7 +21,6 @@ from contextlib import contextmanager
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 from uuid import UUID, uuid4
 
 import psycopg
@@ -564,7 +563,7 @@ def intrude(wanted: Sequence[str]) -> None:
     for what in operations:
         threading.Thread(target=run, args=(what,), daemon=True).start()
     deadline = time.monotonic() + 30
-    while len(list(LOGS.iterdir())) < len(operations) and time.monotonic() < deadline:
+    while sum(file.stat().st_size > 0 for file in LOGS.iterdir()) < len(operations) and time.monotonic() < deadline:
         time.sleep(0.02)
     os._exit(0)
 
@@ -740,18 +739,17 @@ def crashed(
     request: pytest.FixtureRequest, server_url: str, template: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Children, Ended]]:
     """A database in which runs were killed at all points at once, and finished."""
-    name = f"journal_{uuid4().hex[:12]}"
-    execute(server_url, f"create database {name} template {template}")
-    url = urlunsplit(urlsplit(server_url)._replace(path=f"/{name}"))
-    children = Children(url, request.param, tmp_path_factory.mktemp("journal") / "logs")
-    Eventic.init(name="tests", database_url=url)
-    changes = [f"change-{change}" for change in CHANGES]
-    try:
-        ended = crash(children, ("all", POINTS), ("async", ASYNC_POINTS), more=changes)
-    finally:
-        Eventic.shutdown()
-    yield children, ended
-    execute(server_url, f"drop database {name} with (force)")
+    from conftest import new_database  # only for tests: this file is also the program that they kill
+
+    with new_database(server_url, template) as url:
+        children = Children(url, request.param, tmp_path_factory.mktemp("journal") / "logs")
+        Eventic.init(name="tests", database_url=url)
+        changes = [f"change-{change}" for change in CHANGES]
+        try:
+            ended = crash(children, ("all", POINTS), ("async", ASYNC_POINTS), more=changes)
+        finally:
+            Eventic.shutdown()
+        yield children, ended
 
 
 @pytest.fixture

@@ -11,11 +11,10 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
-from uuid import uuid4
 
 import psycopg
 import pytest
+from conftest import execute, new_database
 
 from eventic_core import Eventic, Record
 from eventic_core.errors import BlockingInLoop, Conflict, Invalid, InvalidFilter, RemoteError, RunNotFound
@@ -115,16 +114,6 @@ class Order(Record, class_type="RunsOrder"):
     amount: int
 
 
-def with_database(url: str, name: str) -> str:
-    return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
-
-
-def execute(url: str, *statements: str) -> None:
-    with psycopg.connect(url, autocommit=True) as connection:
-        for statement in statements:
-            connection.execute(statement)
-
-
 def run_program(url: str, *awaited: str) -> None:
     command = [sys.executable, "-c", PROGRAM, url, *awaited]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
@@ -133,34 +122,26 @@ def run_program(url: str, *awaited: str) -> None:
 
 @pytest.fixture(scope="module")
 def made(server_url: str, template: str) -> Iterator[str]:
-    """The name of a database in which the program made its runs."""
-    name = f"runs_{uuid4().hex[:12]}"
-    execute(server_url, f"create database {name} template {template}")
-    try:
-        run_program(with_database(server_url, name))
-        yield name
-    finally:
-        execute(server_url, f"drop database {name} with (force)")
+    """A database in which the program made its runs."""
+    with new_database(server_url, template) as found:
+        run_program(found)
+        yield found
 
 
 @pytest.fixture
 def url(server_url: str, made: str) -> Iterator[str]:
     """A database of the test's own with those runs, connected."""
-    name = f"test_{uuid4().hex[:12]}"
-    execute(server_url, f"create database {name} template {made}")
-    url = with_database(server_url, name)
-    Eventic.init(name="tests", database_url=url)
-    yield url
-    Eventic.shutdown()
-    execute(server_url, f"drop database {name} with (force)")
+    with new_database(server_url, made) as found:
+        Eventic.init(name="tests", database_url=found)
+        yield found
+        Eventic.shutdown()
 
 
 @pytest.fixture
-def shown(server_url: str, made: str) -> Iterator[str]:
+def shown(made: str) -> Iterator[str]:
     """The database with those runs itself, connected, for tests that only look."""
-    url = with_database(server_url, made)
-    Eventic.init(name="tests", database_url=url)
-    yield url
+    Eventic.init(name="tests", database_url=made)
+    yield made
     Eventic.shutdown()
 
 

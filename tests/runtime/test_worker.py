@@ -8,23 +8,22 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from collections import defaultdict
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
-from uuid import UUID, uuid4
+from uuid import UUID
 
-import psycopg
 import pytest
+from conftest import new_database, rows, until
 
 from eventic_core import Eventic, Record, later, on
 from eventic_core.errors import ConfigurationError, NotInitialised
-from eventic_core.runtime import adapter, runs
+from eventic_core.runtime import runs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[2]
 RUNNER = [sys.executable, "-c", "from eventic_core.cli.worker import runner; runner()"]
@@ -33,11 +32,11 @@ RUNNER = [sys.executable, "-c", "from eventic_core.cli.worker import runner; run
 CLASSES = """
 import os, pathlib, sys, time
 from uuid import UUID
-import eventic_core.runtime.executor, eventic_core.runtime.presence
+import eventic_core.runtime.performer, eventic_core.runtime.presence
 from eventic_core import Eventic, Record, later, on
 
 eventic_core.runtime.presence.TAKE_OVER_SECONDS = 0.2
-eventic_core.runtime.executor.UNKNOWN_SECONDS = 0.5
+eventic_core.runtime.performer.UNKNOWN_SECONDS = 0.5
 
 class WorkOrder(Record):
     text: str = ""
@@ -121,41 +120,11 @@ APP = 'app = Eventic.create_app("shop")\n'
 SHOP = CLASSES + APP + FUNCTIONS + HANDLERS
 
 
-def with_database(url: str, name: str) -> str:
-    return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
-
-
-def rows(url: str, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
-    with psycopg.connect(url, autocommit=True) as connection:
-        return connection.execute(sql.encode(), parameters or None).fetchall()
-
-
-def until(condition: Callable[[], Any], what: str, seconds: float = 40) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not in {seconds} s: {what}"
-        time.sleep(0.02)
-
-
-@pytest.fixture(scope="module")
-def prepared(server_url: str, template: str) -> Iterator[str]:
-    """The name of a database with our tables and DBOS's."""
-    name = f"workers_{uuid4().hex[:12]}"
-    with psycopg.connect(server_url, autocommit=True) as connection:
-        connection.execute(f"create database {name} template {template}".encode())
-        adapter.migrate(with_database(server_url, name))
-        yield name
-        connection.execute(f"drop database {name} with (force)".encode())
-
-
 @pytest.fixture
 def url(server_url: str, prepared: str) -> Iterator[str]:
     """A database of the test's own, with those tables."""
-    name = f"test_{uuid4().hex[:12]}"
-    with psycopg.connect(server_url, autocommit=True) as connection:
-        connection.execute(f"create database {name} template {prepared}".encode())
-        yield with_database(server_url, name)
-        connection.execute(f"drop database {name} with (force)".encode())
+    with new_database(server_url, prepared) as found:
+        yield found
 
 
 @pytest.fixture

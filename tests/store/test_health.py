@@ -9,13 +9,12 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from conftest import execute
+from conftest import execute, new_database
 
 from eventic_core import Eventic, Record
 from eventic_core.errors import ConfigurationError, StoreUnavailable
-from eventic_core.runtime import adapter
 from eventic_core.store import health
-from eventic_core.store.health import MOST, Unread, Waiting
+from eventic_core.store.health import MOST, Unread, Waiting, WorkerSession
 from eventic_core.store.slots import Slot
 
 if TYPE_CHECKING:
@@ -35,23 +34,11 @@ class HealthNote(Record):
     text: str = ""
 
 
-@pytest.fixture(scope="module")
-def dbos_template(server_url: str, template: str) -> Iterator[str]:
-    """A database with both kinds of tables, which tests copy."""
-    name = f"health_{uuid4().hex[:12]}"
-    execute(server_url, f"create database {name} template {template}")
-    adapter.migrate(_named(server_url, name))
-    yield name
-    execute(server_url, f"drop database {name} with (force)")
-
-
 @pytest.fixture
-def url(server_url: str, dbos_template: str) -> Iterator[str]:
+def url(server_url: str, prepared: str) -> Iterator[str]:
     """A database of the test's own with both kinds of tables."""
-    name = f"test_{uuid4().hex[:12]}"
-    execute(server_url, f"create database {name} template {dbos_template}")
-    yield _named(server_url, name)
-    execute(server_url, f"drop database {name} with (force)")
+    with new_database(server_url, prepared) as found:
+        yield found
 
 
 @pytest.fixture
@@ -61,10 +48,6 @@ def role(server_url: str) -> Iterator[str]:
     execute(server_url, f"create role {name} login")
     yield name
     execute(server_url, f"drop role {name}")
-
-
-def _named(url: str, database: str) -> str:
-    return urlunsplit(urlsplit(url)._replace(path=f"/{database}"))
 
 
 def as_role(url: str, role: str) -> str:
@@ -79,7 +62,7 @@ def test_an_empty_database_has_no_revisions_and_tables_that_are_not_there(databa
     found = health.read(database_url)
     assert (found.revisions.found, found.revisions.dbos_found, found.newest_version) == (None, None, None)
     unread = {name for name in found._fields if isinstance(getattr(found, name), Unread)}
-    assert unread == {"queues", "ready", "delayed", "running", "ended", "letters", "is_feed_ahead"}
+    assert unread == {"paused", "queues", "ready", "delayed", "running", "ended", "letters", "is_feed_ahead"}
     assert all(getattr(found, name).is_absent for name in unread)
     assert (found.workers, found.tables) == ([], [])
 
@@ -309,7 +292,9 @@ def test_a_role_without_rights_sees_what_everybody_may(url: str, role: str) -> N
         execute(url, "select pg_current_xact_id()")
         found = health.read(as_role(url, role))
     denied = {name for name in found._fields if isinstance(getattr(found, name), Unread)}
-    assert denied == {"newest_version", "queues", "ready", "delayed", "running", "ended", "letters", "is_feed_ahead"}
+    assert denied == {
+        *("paused", "newest_version", "queues", "ready", "delayed", "running", "ended", "letters", "is_feed_ahead")
+    }
     assert all("not visible to this role" in getattr(found, name).why for name in denied)
     assert isinstance(found.revisions.found, Unread)
     assert isinstance(found.revisions.dbos_found, Unread)
@@ -343,5 +328,5 @@ def test_a_worker_of_another_role_is_alive_though_nothing_else_of_it_is_visible(
         (found,) = health.read(as_role(eventic, role)).workers
     finally:
         slot.give_up()
-    assert found == ("worker-0", None, None, None)
+    assert found == WorkerSession("worker-0", None, None)
     assert Eventic.settings().name == "tests"

@@ -234,7 +234,7 @@ def test_a_database_newer_than_the_code_is_refused(migrated: sa.Engine) -> None:
 
 def test_an_unknown_revision_is_refused(migrated: sa.Engine, database_url: str) -> None:
     for act in (upgrade, downgrade):
-        with pytest.raises(ConfigurationError, match=r"'nonsense'.*0001, 0002, 0003, 0004, head and base"):
+        with pytest.raises(ConfigurationError, match=r"'nonsense'.*0001, 0002, 0003, 0004, 0005, 0006, head and base"):
             act(migrated, "nonsense")
     with pytest.raises(ConfigurationError, match="'nonsense'"):
         sql_script(database_url, "nonsense")
@@ -336,3 +336,22 @@ def test_index_names_are_quoted_short_and_unambiguous(session: psycopg.Connectio
 def test_a_build_on_missing_tables_is_refused(engine: sa.Engine) -> None:
     with pytest.raises(ConfigurationError, match="does not exist"):
         create_index(engine, "Todo", "text")
+
+
+def test_a_migration_that_waits_for_an_open_transaction_lets_writers_pass_meanwhile(database_url: str) -> None:
+    with open_engine(database_url) as engine:
+        upgrade(engine, "0005")
+        with psycopg.connect(database_url) as reader, psycopg.connect(database_url, autocommit=True) as writer:
+            reader.execute("select count(*) from eventic.records")  # and its transaction stays open
+            migrating = threading.Thread(target=upgrade, args=(engine,))
+            migrating.start()
+            waiting = "select count(*) from pg_locks where not granted and relation = 'eventic.records'::regclass"
+            while writer.execute(waiting).fetchone() == (0,):
+                pass
+            writer.execute("insert into eventic.record_classes values ('Passing', 1)")
+            writer.execute("select count(*) from eventic.records")  # would wait for as long as the reader is there
+            assert migrating.is_alive()
+            reader.rollback()
+            migrating.join(timeout=60)
+        with engine.connect() as connection:
+            assert current_revision(connection) == needed_revision()

@@ -1,5 +1,5 @@
--- Purpose: executors with unfinished work of this application version. Locks: none.
+-- Purpose: executors with unfinished work, of whatever version of the application. Locks: none.
 -- Index:   idx_workflow_status_pending.
 select distinct executor_id
 from dbos.workflow_status
-where status = 'PENDING' and executor_id is not null and application_version = %s
+where status = 'PENDING' and executor_id is not null

@@ -8,14 +8,14 @@ with delayed as (
            w.delay_until_epoch_ms as due_ms
     from dbos.workflow_status w
     where w.status = 'DELAYED'
-      and w.delay_until_epoch_ms < (extract(epoch from clock_timestamp()) * 1000)::bigint + 300000
+      and w.delay_until_epoch_ms < (extract(epoch from now()) * 1000)::bigint + 300000
     order by w.delay_until_epoch_ms
     limit %(most)s
 )
 select name, version, keyless, attributes ->> 'eventic.waiting_for',
        coalesce(max((attributes ->> 'eventic.times')::int), 0), count(*)::int,
        sum(count(*)) over () >= %(most)s,
-       extract(epoch from clock_timestamp())::float8 - min(due_ms) / 1000.0::float8
+       extract(epoch from now())::float8 - min(due_ms) / 1000.0::float8
 from delayed
 group by 1, 2, 3, 4
 order by 1, 2, 3, 4

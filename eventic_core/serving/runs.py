@@ -1,75 +1,30 @@
-"""The FastAPI app of an application: it launches when it starts and drains when it stops; and routes for runs.
+"""Routes that tell how far runs of automations are.
 
-Owns the lifespan, how the package's errors become responses, and how far a run is over HTTP. Imported when an app is
-made.
+Owns what a run looks like over HTTP.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator  # noqa: TC003 - FastAPI evaluates the annotations
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Annotated, Any, Final
 from uuid import UUID  # noqa: TC003 - FastAPI evaluates the annotations
 
-from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException
-from fastapi.responses import JSONResponse
+from fastapi import APIRouter, Depends, Header, HTTPException
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from eventic_core.automation.progress import Progress, read, watch
-from eventic_core.errors import EventicError
+from eventic_core.operations.access import Role
+from eventic_core.serving.access import guarded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from fastapi import Request
+    from eventic_core.serving.access import Authenticate
 
 _WATCH_SECONDS: Final = 0.5
 _ENDED: Final = "ended"
 _NO_CONTENT: Final = 204
 
 
-def create_app(
-    name: str,
-    *,
-    start: Callable[[], None],
-    stop: Callable[[], None],
-    is_launched: Callable[[], bool],
-    **fastapi: Any,
-) -> FastAPI:
-    """Make the app; see `Eventic.create_app`. What somebody else launched is left to them to stop."""
-    own = fastapi.pop("lifespan", None)
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[Any]:
-        launched_here = not is_launched()
-        if launched_here:
-            await asyncio.to_thread(start)
-        try:
-            if own is None:
-                yield
-            else:
-                async with own(app) as state:
-                    yield state
-        finally:
-            if launched_here:
-                await asyncio.to_thread(stop)
-
-    app = FastAPI(**{"title": name, **fastapi}, lifespan=lifespan)
-    app.add_exception_handler(EventicError, _respond)
-    return app
-
-
-async def _respond(_request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, EventicError)
-    body = {"type": error.code, "title": type(error).__name__, "status": error.http_status, "detail": error.message}
-    return JSONResponse(body, status_code=error.http_status, media_type="application/problem+json")
-
-
-# -- runs of automations
-
-
-def run_routes() -> APIRouter:
+def run_routes(*, authenticate: Authenticate | None = None) -> APIRouter:
     """Make the routes that show how far a run of an automation is, for an app of `Eventic.create_app`.
 
     `GET /runs/{run_id}/progress` gives JSON: the fields of `Progress`, and `done`. `GET /runs/{run_id}/watch` streams
@@ -77,10 +32,13 @@ def run_routes() -> APIRouter:
     between that keep idle connections open. A browser's EventSource that connects again afterwards is told to stop.
     An unknown run is a 404.
 
-    Nothing is served before the app includes them, under the prefix and with the authentication that it chooses:
-    `app.include_router(run_routes(), prefix="/admin", dependencies=[Depends(signed_in)])`.
+    Nothing is served before the app includes them: `app.include_router(run_routes(), prefix="/admin")`. They need the
+    role `read`; without authentication only this machine is answered.
+
+    Args:
+        authenticate: Who calls, for these routes; default as the app's, see `Eventic.create_app`.
     """
-    router = APIRouter(tags=["runs"])
+    router = APIRouter(tags=["runs"], route_class=guarded(Role.READ, authenticate))
     router.get("/runs/{run_id}/progress", summary="How far a run is", response_model=None)(_show_progress)
     router.get(
         "/runs/{run_id}/watch",

@@ -1,4 +1,4 @@
-"""The statements on items and executions use the indexes made for them, also before there are statistics of these."""
+"""Statements on items, executions and scheduled runs use the indexes made for them, also with no statistics yet."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ VALUES = {
     "run": RUN, "batch": BATCH, "batch_execution": str(uuid4()), "first": 1, "last": 10, "only": None, "after": 5,
     "count": 10, "to": 10, "before": 0, "total": 10, "sequence": [1, 2], "numbers": [1, 2], "max_attempts": 1,
     "actor": None, "correlation_id": None, "workflow_id": RUN, "generation": 0, "listed": False,
+    "schedule": RUN, "backfill": None,
 }  # fmt: skip
 STATEMENTS = {
     "group_items": (_GROUP_ITEMS, VALUES, "records_item_executions"),
@@ -26,6 +27,7 @@ STATEMENTS = {
     "unfinished_numbers": (_UNFINISHED_NUMBERS, VALUES, "records_item_executions"),
     "lock_items": (_LOCK_ITEMS, (RUN,), "records_item_executions"),
     "report_counts": (statement("report_counts"), (RUN,), "records_item_executions"),
+    "unended_runs": (statement("unended_runs"), VALUES, "records_schedule_runs"),
 }
 ROWS = """
 insert into eventic.records (version_id, id, version, class_type, data)
@@ -36,11 +38,15 @@ union all
 select gen_random_uuid(), gen_random_uuid(), 0, 'ItemExecution',
        jsonb_build_object('run_id', %(run)s::text, 'status', 'PENDING', 'number', n, 'item_id', gen_random_uuid())
 from generate_series(1, 2000) n
+union all
+select gen_random_uuid(), gen_random_uuid(), 0, 'DagRun',
+       jsonb_build_object('schedule_id', %(run)s::text, 'status', 'COMPLETED', 'properties', '{}'::jsonb)
+from generate_series(1, 2000) n
 """
 
 
 @pytest.mark.parametrize("name", STATEMENTS)
-def test_a_statement_on_items_reads_no_more_than_those_it_is_about(name: str, migrated_url: str) -> None:
+def test_a_statement_reads_no_more_than_those_it_is_about(name: str, migrated_url: str) -> None:
     text, values, index = STATEMENTS[name]
     with psycopg.connect(migrated_url) as connection:
         connection.execute("analyze eventic.records")

@@ -1,0 +1,49 @@
+"""Workers whose clocks are minutes ahead or behind: what is due is decided by the server's clock alone.
+
+The server's own clock is not stepped: the whole system has no other one to be compared with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import psycopg
+import pytest
+from chaos_load import CHAOS_TICKS, ChaosMade, follow, queue
+from faults import Workers, connected, until
+
+FIVE_MINUTES = 300.0
+
+
+@pytest.fixture
+def workers(migrated_url: str, tmp_path: Path) -> Iterator[Workers]:
+    with connected(migrated_url, tmp_path) as found:
+        yield found
+
+
+def test_delayed_work_and_schedules_go_by_the_servers_clock(workers: Workers) -> None:
+    for clock in (FIVE_MINUTES, -FIVE_MINUTES):
+        workers.start(clock=clock)
+    workers.ready()
+    far = queue.enqueue(follow, "far", delay_seconds=FIVE_MINUTES / 2)
+    near = queue.enqueue(follow, "near", delay_seconds=1.0)
+    began = datetime.now(UTC)
+    schedule = CHAOS_TICKS.schedule("every second", overlap="allow")
+    until(lambda: len(schedule.runs(limit=None)) >= 4, workers)
+    schedule.pause()
+    ran = schedule.runs(limit=None)
+    due = sorted(run.due_at for run in ran if run.due_at is not None)
+    assert due == [due[0] + timedelta(seconds=number) for number in range(len(due))]
+    assert began <= due[0]
+    assert due[-1] <= datetime.now(UTC)
+    for run in ran:
+        assert str(run.wait(timeout_seconds=30).status) == "COMPLETED"
+    assert near.result(timeout_seconds=30) is None
+    assert far.status() == "DELAYED"
+    assert ChaosMade.where().count() == len(ran) + 1
+    with psycopg.connect(workers.url) as connection:
+        sleeps = connection.execute("select max(recovery_attempts) from dbos.workflow_status").fetchone()
+    assert sleeps is not None
+    assert sleeps[0] <= 2
