@@ -29,7 +29,7 @@ from eventic_core.records.port import AlreadyDone, OwnershipLost, using_store
 from eventic_core.runtime import codec
 from eventic_core.runtime.calls import Call, error_text, nondeterminism
 from eventic_core.settings import libpq_url
-from eventic_core.store.engine import PATIENCE, leave_demoted, session_options
+from eventic_core.store.engine import PATIENCE, is_contended, leave_demoted, session_options
 from eventic_core.store.sql import statement
 from eventic_core.store.work import APPLICATION, DIRECT, SERIALIZATION
 
@@ -291,14 +291,23 @@ class Claims:
             found = self._work.claim(queue, count, owner=owner, executor=GlobalParams.executor_id)
             if found or not self._is_time(queue.name):
                 return [_claimed(queue, claim, owner) for claim in found]
+        try:
+            is_found = self._claim_by_dbos(owner, queue, count)
+        except Exception as error:
+            if not is_contended(error):
+                raise
+            return []  # another worker is at this queue: there is nothing for now, and the other queues go on
+        return [_claimed(queue, claim, owner) for claim in self._work.claims_of(queue, owner)] if is_found else []
+
+    @staticmethod
+    def _claim_by_dbos(owner: str, queue: QueueRow, count: int) -> bool:
         system = _get_dbos_instance()._sys_db  # noqa: SLF001 - what this module is for
         executor, version = GlobalParams.executor_id, GlobalParams.app_version
         view = _queue(queue, count)
         if queue.lanes:
-            ids = system.start_queued_partitioned_workflows(view, executor, version, count, owner_xid=owner)
-        else:
-            ids, _stopped_by = system.start_queued_workflows(view, executor, version, None, 0, owner_xid=owner)
-        return [_claimed(queue, claim, owner) for claim in self._work.claims_of(queue, owner)] if ids else []
+            return bool(system.start_queued_partitioned_workflows(view, executor, version, count, owner_xid=owner))
+        ids, _stopped_by = system.start_queued_workflows(view, executor, version, None, 0, owner_xid=owner)
+        return bool(ids)
 
     def _is_time(self, queue: str) -> bool:
         now = time.monotonic()

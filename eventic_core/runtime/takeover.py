@@ -1,9 +1,9 @@
 """Taking over: the work of workers that died, hang or are cut off is made ready again, by one at a time.
 
 Who is dead: its slot's lock is free, which Postgres sees to when a process ends. Who hangs or is cut off: its beat is
-late by the server's clock; its sessions are ended, so that nothing stays locked. Either way its late writes are
-refused by the owner check. A look begins anew from what the tables say, so one that is interrupted is made good by the
-next, of whomever.
+late by the server's clock, and stays the same from one look to the next; its sessions are ended, so that nothing stays
+locked. Either way its late writes are refused by the owner check. A look begins anew from what the tables say, so one
+that is interrupted is made good by the next, of whomever.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from eventic_core.runtime import counts
 
 if TYPE_CHECKING:
+    from datetime import datetime
     from uuid import UUID
 
     from eventic_core.store import PostgresStore
@@ -24,6 +25,8 @@ _log = logging.getLogger("eventic")
 
 STALLED_SECONDS = 20.0
 """Without a beat: long enough for a busy process, short enough that its work goes on within half a minute."""
+_SUSPECT_SHARE = 0.6
+"""Of it, from which on a beat is remembered: so early that the look before the one that judges has seen it."""
 
 
 class TakeOver:
@@ -38,6 +41,7 @@ class TakeOver:
         self._store = store
         self._slot = slot
         self._suspects: frozenset[str] = frozenset()
+        self._late: frozenset[tuple[UUID, datetime]] = frozenset()
         self._inherited: list[str] = []
 
     def inherit(self) -> None:
@@ -59,7 +63,7 @@ class TakeOver:
         """
         runs = self._of_earlier() + self._of_dead()
         if judges_beats:
-            for worker in self._store.workers.stalled(self._slot, own, STALLED_SECONDS):
+            for worker in self._stalled(own):
                 runs += self._of_stalled(worker)
         return runs
 
@@ -85,6 +89,16 @@ class TakeOver:
             found = self._store.work.take_over(slots, self._slot)
             self._store.workers.note_recovered(self._slot, [executor for _run, executor in found])
         return self._told(slots, [run for run, _executor in found], "dead")
+
+    def _stalled(self, own: UUID) -> list[Stalled]:
+        """Find who has not beaten for too long, nor since the look before: a clock that jumps makes all seem late."""
+        late = self._store.workers.stalled(self._slot, own, STALLED_SECONDS * _SUSPECT_SHARE)
+        seen, self._late = self._late, frozenset((worker.id, worker.beat_at) for worker in late)
+        return [
+            worker
+            for worker in late
+            if worker.is_lost or (worker.late_seconds > STALLED_SECONDS and (worker.id, worker.beat_at) in seen)
+        ]
 
     def _of_stalled(self, worker: Stalled) -> list[str]:
         if not self._store.workers.end_sessions(self._slot, worker):

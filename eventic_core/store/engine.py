@@ -52,6 +52,12 @@ _REFUSED = (pg.InvalidPassword, pg.InvalidAuthorizationSpecification, pg.Invalid
 TOO_LARGE = (pg.ProgramLimitExceeded, pg.StatementTooComplex)
 """Errors of the values, which the driver counts among those of a server that is away."""
 RETRIED = (pg.DeadlockDetected, pg.SerializationFailure)
+_CONTENDED = (*RETRIED, pg.LockNotAvailable)
+
+
+def is_contended(error: Exception) -> bool:
+    """Tell whether somebody else was at the same rows, as DBOS's statements come to it: nothing was done then."""
+    return isinstance(error, sa.exc.DBAPIError) and isinstance(error.orig, _CONTENDED)
 
 
 def create_engine(settings: Settings, url: str) -> sa.Engine:

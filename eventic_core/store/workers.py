@@ -67,11 +67,14 @@ class Wishes(NamedTuple):
 
 
 class Stalled(NamedTuple):
-    """A worker that does not beat any more; `token` is in the names of its sessions."""
+    """A worker whose beat is late by the server's clock, or that is lost; `token` is in the names of its sessions."""
 
     id: UUID
     slot: str
     token: str
+    beat_at: datetime
+    late_seconds: float
+    is_lost: bool
 
 
 class WorkerRow(NamedTuple):
@@ -142,7 +145,7 @@ class WorkerTable:
 
     @staticmethod
     def stalled(slot: Slot, own: UUID, seconds: float) -> list[Stalled]:
-        """Name the workers, but for the caller's own, that have not beaten for so long by the server's clock."""
+        """Name the workers, but for the caller's own, that have not beaten for so long, and lost ones who hold on."""
         return [Stalled._make(row) for row in slot.run(_STALLED, {"own": own, "seconds": seconds})]
 
     @staticmethod

@@ -688,3 +688,13 @@ def test_a_claim_whose_reply_was_lost_is_found_by_the_next(url: str, empty: None
     assert [(found.run_id, found.owner) for found in claims.claim(QUEUE, 10)] == [(run, "lost")]
     assert claims.claim(QUEUE, 10) == []
     assert claims.doubtful == {}
+
+
+def test_a_claim_that_meets_another_worker_at_the_queue_finds_nothing_for_now(url: str, empty: None) -> None:
+    run, claims = ours(), adapter.Claims(current_store().work)
+    limited = QUEUE._replace(limit=3)
+    with psycopg.connect(url) as other:
+        other.execute("select 1 from dbos.workflow_status where workflow_uuid = %s for update", [run])
+        assert claims.claim(limited, 10) == []
+    assert claims.doubtful == {}
+    assert [found.run_id for found in claims.claim(limited, 10)] == [run]
