@@ -29,6 +29,7 @@ from eventic_core.records import conflicts
 from eventic_core.records.port import StaleWrite, Work
 from eventic_core.records.stamp import Origin
 from eventic_core.runtime import counts, tracing
+from eventic_core.runtime.journal import patiently
 from eventic_core.store.executions import ExecutionTable
 from eventic_core.store.handlers import call_payload
 
@@ -61,7 +62,8 @@ class Group:
         invoke = assignment.invoke if self._automation.is_async else _directly
         self._attempts = Attempts(self._automation, self._store, self._origin, invoke)
         self._is_careful = self._automation.checkpoint == "item" or assignment.deaths > 0
-        self._slice = Slice(self._store, assignment.run_id, assignment.owner)
+        self._state, last_step = patiently(lambda: self._table.begin_group(self._run_id, assignment.run_id))
+        self._slice = Slice(self._store, assignment.run_id, assignment.owner, last_step)
         self._again: list[tuple[float, int, ItemExecutionVersions]] = []
         self._late: list[tuple[float, ItemExecutionVersions]] = []
         self._granted = 0
@@ -75,15 +77,15 @@ class Group:
         Raises:
             OwnershipLost: Somebody else took it over.
         """
+        if not self._goes_on(self._state):
+            return
         numbers = range(self._values["first"], self._values["last"] + 1)
         items = self._read(numbers)
         gone = (
             (UUID(self._values["batch_execution"]), numbers) if self._is_planned and len(items) < len(numbers) else None
         )
-        if not self._goes_on():
-            return
         done = self._do_all(items) if self._automation.window == 1 or self._is_careful else self._overlap(items)
-        if done and self._store_slice():
+        if done and self._store_rest(ends_group=gone is None) and not self._slice.ended_group:
             self._table.complete_group(self._run_id, self._assignment.run_id, self._assignment.owner, gone=gone)
 
     @property
@@ -94,27 +96,29 @@ class Group:
     def _read(self, numbers: range) -> list[ItemExecutionVersions]:
         """Read some of its items that are still to be done, in order."""
         values, origin = self._values, self._origin
-        rows = self._table.group(self._run_id, numbers.start, numbers.stop - 1, values["only"])
-        items = [ItemExecutionVersions.of(row, origin) for row in rows]
-        if values["only"] is None:  # those that wait for their time have a group of their own
-            items = [item for item in items if item.document["due_at"] is None]
+        items: list[ItemExecutionVersions] = []
         if self._is_planned:
             template = pending(values["run"], values["batch_execution"], self._automation.max_attempts)
             place = numbers.start - values["first"]
             sequence = unpacked(values["sequence"])[place : place + len(numbers)]
             fresh = self._table.fresh(self._run_id, UUID(values["batch"]), sequence, numbers.start)
             items += [ItemExecutionVersions.of_fresh(item, template, origin) for item in fresh]
-            items.sort(key=lambda item: item.number)
-        return items
+            if len(items) == len(numbers):
+                return items
+        rows = self._table.group(self._run_id, numbers.start, numbers.stop - 1, values["only"])
+        begun = [ItemExecutionVersions.of(row, origin) for row in rows]
+        if values["only"] is None:  # those that wait for their time have a group of their own
+            begun = [item for item in begun if item.document["due_at"] is None]
+        return sorted(items + begun, key=lambda item: item.number)
 
-    def _goes_on(self) -> bool:
-        """Tell whether the run goes on; if not, this group has been dealt with."""
+    def _goes_on(self, state: str | None = None) -> bool:
+        """Tell whether the run goes on, in the state it was just found in; if not, this group has been dealt with."""
         assignment = self._assignment
         while True:
             if assignment.is_stopping():
                 self._store.work.put_back([(assignment.run_id, assignment.owner)])
                 return False
-            state = self._table.state(self._run_id)
+            state = state or self._table.state(self._run_id)
             if state == "running":
                 return True
             if state != "paused":
@@ -122,18 +126,32 @@ class Group:
                 return False
             if self._table.park_group(self._run_id, assignment.run_id, assignment.owner):
                 return False
+            state = None  # it was resumed meanwhile
 
     def _store_slice(self) -> bool:
         """Store what is collected; tells whether the run goes on, and this group with it."""
-        late, self._late = self._late, []
-        if late:
-            self._slice.work.append(self._later(late))
+        self._put_off()
         self._flush()
         return self._goes_on()
 
-    def _flush(self) -> None:
+    def _store_rest(self, *, ends_group: bool) -> bool:
+        """Store what is left, once all is done; tells whether the run goes on if items had to be done once more."""
+        self._put_off()
+        self._flush(ends_group=ends_group)
+        while self._again or self._late:  # items that were refused, and failed when they were done again
+            if not self._do_again() or not self._store_slice():
+                return False
+        return True
+
+    def _put_off(self) -> None:
+        """Have the items done by another group that are to be tried again later."""
+        late, self._late = self._late, []
+        if late:
+            self._slice.work.append(self._later(late))
+
+    def _flush(self, *, ends_group: bool = False) -> None:
         """Store what is collected, and do those items again, one by one, that are refused."""
-        for refused in self._slice.store():
+        for refused in self._slice.store(ends_group=ends_group):
             self._redo(refused)
 
     # -- one after the other

@@ -101,6 +101,11 @@ class ItemExecutionVersions:
         return str(self.document["status"])
 
     @property
+    def has_ended(self) -> bool:
+        """Whether that status is a last one."""
+        return ExecutionStatus(self.status).is_finished
+
+    @property
     def attempts(self) -> int:
         """Attempts so far."""
         return int(self.document["attempt_count"])

@@ -42,9 +42,10 @@ class Slice:
         store: Where.
         group_id: The group, whose steps the slices are.
         owner: The token of the claim: a zombie's slice is refused.
+        last_step: The last one the group has.
     """
 
-    def __init__(self, store: PostgresStore, group_id: str, owner: str) -> None:
+    def __init__(self, store: PostgresStore, group_id: str, owner: str, last_step: int) -> None:
         self.work: list[Work] = []
         self._store = store
         self._group_id = group_id
@@ -54,8 +55,9 @@ class Slice:
         self._began = time.monotonic()
         self._began_ms = now_ms()
         self._lock = threading.RLock()
-        _created, last = patiently(lambda: store.work.last_step(group_id))
-        self.next_step = last + 1
+        self.next_step = last_step + 1
+        self.ended_group = False
+        """Whether the group is done, with what was stored last."""
 
     def add(self, item: ItemExecutionVersions, outcome: Outcome) -> None:
         """Collect an attempt and its item's moves."""
@@ -82,8 +84,11 @@ class Slice:
             return True
         return time.monotonic() - self._began >= automation.group_seconds
 
-    def store(self) -> list[Refused]:
+    def store(self, *, ends_group: bool = False) -> list[Refused]:
         """Store what is collected, all at once or else each item by itself; gives those that are refused even so.
+
+        Args:
+            ends_group: Whether the group is done with it, if all of it is stored at once; see `ended_group`.
 
         Raises:
             OwnershipLost: The group is somebody else's; nothing is stored.
@@ -93,7 +98,8 @@ class Slice:
             work, self.work = self.work, []
             if not entries and not work:
                 return []
-            if self._try(entries, work) is None:
+            counts = any(entry.item.has_ended for entry in entries)
+            if self._try(entries, work, ends_group=ends_group and counts) is None:
                 return []
             if work:
                 self._try([], work)
@@ -106,7 +112,7 @@ class Slice:
             self._store.append(item.versions, tx, checkpoint=self._checkpoint([item]))
             self.next_step += 1
 
-    def _try(self, entries: Sequence[_Entry], work: Sequence[Work]) -> Exception | None:
+    def _try(self, entries: Sequence[_Entry], work: Sequence[Work], *, ends_group: bool = False) -> Exception | None:
         """Store some entries in one statement; gives the reason if none of them is stored."""
         appends: list[Append] = []
         all_work = list(work)
@@ -118,7 +124,11 @@ class Slice:
         checkpoint = self._checkpoint([entry.item for entry in entries])
         try:
             if appends:
-                patiently(lambda: self._store.append(appends, work=all_work, checkpoint=checkpoint, told=False))
+                patiently(
+                    lambda: self._store.append(
+                        appends, work=all_work, checkpoint=checkpoint, told=False, ends_group=ends_group
+                    )
+                )
             else:
                 patiently(lambda: self._store.enqueue(all_work, checkpoint=checkpoint))
         except AlreadyDone:
@@ -128,6 +138,7 @@ class Slice:
         except ValueError as error:  # a number too long to be read again, say
             return NotSerialisable(f"What came of it cannot be stored: {error}")
         self.next_step += 1
+        self.ended_group = ends_group
         for entry in entries:
             entry.item.stored()
         return None

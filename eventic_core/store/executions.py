@@ -47,6 +47,7 @@ _GROUP_ITEMS = statement("group_items")
 _OPEN_COUNTERS = statement("open_counters")
 _COUNTERS = statement("counters")
 _RUN_STATE = statement("run_state")
+_GROUP_BEGIN = statement("group_begin")
 _SET_RUN_STATE = statement("set_run_state")
 _PLANNED = statement("planned")
 _UNFINISHED_NUMBERS = statement("unfinished_numbers")
@@ -217,6 +218,11 @@ class ExecutionTable:
         """Read whether a run goes on; `ended` if nothing is known of it."""
         rows = self._store.database.fetch(_RUN_STATE, (run_id,))
         return str(rows[0][0]) if rows else "ended"
+
+    def begin_group(self, run_id: UUID, group_id: str) -> tuple[str, int]:
+        """Read whether a group's run goes on, as `state`, and the last step that the group has recorded, 0 for none."""
+        state, last = self._store.database.fetch(_GROUP_BEGIN, (run_id, group_id))[0]
+        return str(state or "ended"), int(last or 0)
 
     def set_state(
         self,

@@ -38,20 +38,26 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def _forms(name: str, **parts: str) -> dict[tuple[bool, bool], str]:
-    """Give the forms of a write: with or without a checkpoint, and work."""
+def _forms(name: str, also: str = "", **parts: str) -> dict[tuple[bool, bool], str]:
+    """Give the forms of a write: with or without a checkpoint, and work; `also` is one more part of all of them."""
     return {
         (gated, worked): statement(
             name,
             generation=GENERATION,
             gate=GATE if gated else "",
             gated=GATED if gated else "",
-            also=(CHECKPOINT if gated else "") + (WORK if worked else ""),
+            also=(CHECKPOINT if gated else "") + (WORK if worked else "") + also,
             **parts,
         )
         for gated in (False, True)
         for worked in (False, True)
     }
+
+
+def _untold(forms: dict[tuple[bool, bool], str]) -> dict[tuple[bool, bool], str]:
+    """Make of the forms of a write those that give back only how many versions there are."""
+    told = "returning version_id, recorded_at, xid::text, position"
+    return {form: sql.replace(told, "returning 1") for form, sql in forms.items()}
 
 
 _CREATE_ONE = _forms("create_one")
@@ -60,9 +66,10 @@ _KEYS = statement("part_keys").rstrip()
 _INPUT = statement("part_input").rstrip()
 _APPEND_MANY = _forms("append_many", input=_INPUT, keys=_KEYS)
 _COUNTING = statement("part_counting", moved=statement("part_moved_rows").rstrip()).rstrip()
-_APPEND_TRACKED = _forms("append_tracked", input=_INPUT, keys=_KEYS, counting=_COUNTING)
-_TOLD = "returning version_id, recorded_at, xid::text, position"
-_APPEND_UNTOLD = {form: sql.replace(_TOLD, "returning 1") for form, sql in _APPEND_TRACKED.items()}
+_TRACKED = {"input": _INPUT, "keys": _KEYS, "counting": _COUNTING}
+_APPEND_TRACKED = _forms("append_tracked", **_TRACKED)
+_APPEND_UNTOLD = _untold(_APPEND_TRACKED)
+_APPEND_LAST = _untold(_forms("append_tracked", statement("part_group_done"), **_TRACKED))
 _VERSIONS = statement("versions", columns=COLUMNS)
 _HEAD = statement("head", columns=COLUMNS)
 _VERSION = statement("version", columns=COLUMNS)
@@ -129,15 +136,29 @@ class PostgresStore:
         work: Sequence[Work] = (),
         checkpoint: Checkpoint | None = None,
         told: bool = True,
+        ends_group: bool = False,
     ) -> list[Written]:
-        """Write versions, all or none; `told=False` gives nothing back, for a writer of thousands who will not look."""
+        """Write versions, all or none; see the port.
+
+        Args:
+            appends: The versions.
+            tx: The transaction to write in.
+            work: What is to be enqueued.
+            checkpoint: The step that the write is.
+            told: If not, nothing is given back: for a writer of thousands who will not look.
+            ends_group: Whether the run of `checkpoint` is a group that is done with this: items of it have ended.
+        """
         joined = _ours(tx)
         for append in appends:
             self._note(append)
         moves = Moves.of(appends, lambda record_id: self.head(record_id, tx))
         while True:
             all_work = [*work, *self.handlers.follow_ups(appends)]
-            rows = self._write(appends, joined, all_work, checkpoint, moves, told=told)
+            sql, parameters = self._append_statement(appends, all_work, checkpoint, moves, told=told)
+            if ends_group:
+                assert checkpoint is not None
+                sql, parameters = _APPEND_LAST[True, bool(all_work)], (*parameters, checkpoint.workflow_id)
+            rows = self._write(appends, joined, sql, parameters)
             if len(rows) == len(appends):
                 break
             if checkpoint is not None and not isinstance(refused := self.work.refusal(checkpoint), LookupError):
@@ -158,13 +179,9 @@ class PostgresStore:
         self,
         appends: Sequence[Append],
         joined: PostgresTransaction | None,
-        work: Sequence[Work],
-        checkpoint: Checkpoint | None,
-        moves: Moves | None,
-        *,
-        told: bool,
+        sql: str,
+        parameters: Sequence[Any],
     ) -> list[tuple[Any, ...]]:
-        sql, parameters = self._append_statement(appends, work, checkpoint, moves, told=told)
         try:
             if joined is not None:
                 return _guarded(joined, lambda: joined.fetch(sql, parameters))

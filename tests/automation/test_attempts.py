@@ -356,6 +356,28 @@ def test_an_item_whose_record_others_always_write_first_fails_and_no_other() -> 
     assert counted(run.progress()) == {"COMPLETED": 2, "FAILED": 1}
 
 
+def refused_once(item: dict[str, Any], context: ItemContext) -> int:
+    CALLS[item["number"]] += 1
+    if CALLS[item["number"]] == 1:
+        Contested.hydrate(item["contested"]).count = 1  # which is refused when the group is stored
+    if CALLS[item["number"]] == 2:
+        raise ConnectionError("try again")
+    return CALLS[item["number"]]
+
+
+REFUSED = [
+    automation(f"attempts: refused, {retry.delay_seconds}", retry=retry)(refused_once) for retry in (AGAIN, SOON)
+]
+
+
+@pytest.mark.parametrize("function", REFUSED, ids=["in its group", "in a later group"])
+def test_an_item_that_is_refused_and_then_fails_is_tried_again(function: Any) -> None:
+    thing = Contested(count=1_000)
+    run = ended(function, [{"number": 1, "contested": str(thing.id)}])
+    assert run.status == S.COMPLETED
+    assert (executions(run)[0].attempt_count, executions(run)[0].result_payload) == (2, 3)
+
+
 # -- what it writes
 
 

@@ -151,7 +151,7 @@ def test_migrate_up_and_down(database_url: str) -> None:
     for arguments in (("migrate", *place), ("migrate", *place, "up"), ("migrate", "up", "head", *place)):
         result = run(*arguments)
         assert (result.exit_code, result.stdout) == (0, "")
-        assert "is at revision 0006" in result.stderr
+        assert "is at revision 0007" in result.stderr
     assert run("migrate", "down", "base", *place, input="n\n").exit_code == 1
     result = run("migrate", "down", "base", "--yes", *place)
     assert (result.exit_code, "is down at revision base" in result.stderr) == (0, True)

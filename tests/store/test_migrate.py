@@ -64,15 +64,16 @@ def _structure(engine: sa.Engine) -> dict[str, list[Any]]:
     queries = {
         "columns": "select table_name, column_name, ordinal_position, data_type, is_nullable,"
         " column_default, is_identity from information_schema.columns"
-        " where table_schema = 'eventic' and table_name <> 'eventic_version'",
+        " where table_schema = 'eventic' and table_name not in ('eventic_version', 'run_moves')",  # which is a view
         "indexes": "select indexname, indexdef from pg_indexes"
         " where schemaname = 'eventic' and tablename <> 'eventic_version'",
         "constraints": "select conname, pg_get_constraintdef(oid) from pg_constraint"
         " where connamespace = to_regnamespace('eventic') and"
         " conrelid is distinct from to_regclass('eventic.eventic_version')",
         "comments": "select c.relname, d.objsubid, d.description from pg_description d"
-        " join pg_class c on c.oid = d.objoid where c.relnamespace = to_regnamespace('eventic')",
-        "triggers": "select tgname, pg_get_triggerdef(oid) from pg_trigger where tgname like 'records%'",
+        " join pg_class c on c.oid = d.objoid where c.relnamespace = to_regnamespace('eventic') and c.relkind <> 'v'",
+        "triggers": "select tgname, pg_get_triggerdef(oid) from pg_trigger where tgname similar to '(records|run)%'",
+        "views": "select viewname, definition from pg_views where schemaname = 'eventic'",
         "functions": "select proname, prosrc from pg_proc where pronamespace = to_regnamespace('eventic')",
     }
     with engine.connect() as connection:
@@ -234,7 +235,9 @@ def test_a_database_newer_than_the_code_is_refused(migrated: sa.Engine) -> None:
 
 def test_an_unknown_revision_is_refused(migrated: sa.Engine, database_url: str) -> None:
     for act in (upgrade, downgrade):
-        with pytest.raises(ConfigurationError, match=r"'nonsense'.*0001, 0002, 0003, 0004, 0005, 0006, head and base"):
+        with pytest.raises(
+            ConfigurationError, match=r"'nonsense'.*0001, 0002, 0003, 0004, 0005, 0006, 0007, head and base"
+        ):
             act(migrated, "nonsense")
     with pytest.raises(ConfigurationError, match="'nonsense'"):
         sql_script(database_url, "nonsense")

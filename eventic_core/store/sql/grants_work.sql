@@ -6,7 +6,7 @@ grant insert on eventic.record_classes to {role};
 grant insert, update, delete on eventic.record_keys, eventic.handlers, eventic.workers, eventic.waits,
     eventic.paused_queues to {role};
 grant insert, update on eventic.handled, eventic.dead_letters, eventic.run_counters, eventic.run_failures,
-    eventic.rate_limits, eventic.dag_runs, eventic.schedules to {role};
+    eventic.run_moves, eventic.rate_limits, eventic.dag_runs, eventic.schedules to {role};
 grant update on eventic.handlers_generation to {role};
 grant insert, update on dbos.workflow_status, dbos.workflow_input, dbos.workflow_output, dbos.operation_outputs,
     dbos.notifications, dbos.workflow_events, dbos.workflow_events_history, dbos.streams, dbos.queues,
