@@ -58,7 +58,7 @@ from unnest(%s::bigint[], %s::text[], %s::text[]) as i (number, status, result) 
 """
 
 
-@automation("benchmark", retry=AGAIN, concurrency=8)  # while some groups are stored, others are done
+@automation("benchmark", retry=AGAIN, concurrency=6)  # while some groups are stored, others are done
 def square(item: dict[str, int], context: ItemContext) -> dict[str, int]:
     """Do next to nothing, so that what is measured is the engine."""
     number = item["number"]
