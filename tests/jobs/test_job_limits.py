@@ -13,10 +13,11 @@ from typing import Any
 
 import psycopg
 import pytest
-from limit_worker import API, MANY, RATED, SHARED, TWO, noted, two
+from limit_worker import API, MANY, RATED, SHARED, STALLED_SECONDS, TWO, noted, two
 
 from eventic_core import Eventic, Invalid
 from eventic_core.jobs import DagRun, ExecutionStatus, Job, dag, job, stored_dag
+from eventic_core.runtime import takeover
 
 S = ExecutionStatus
 WORKER = Path(__file__).with_name("limit_worker.py")
@@ -37,8 +38,11 @@ def calls(workers: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pa
     )
     assert child.stdout is not None
     assert child.stdout.readline() == "launched\n"
+    unhurried = pytest.MonkeyPatch()
+    unhurried.setattr(takeover, "STALLED_SECONDS", STALLED_SECONDS)
     os.dup2(os.open(found, os.O_WRONLY | os.O_APPEND), sys.modules["limit_worker"]._calls)
     yield found
+    unhurried.undo()
     child.terminate()
     child.communicate(timeout=60)
 
