@@ -7,7 +7,7 @@ import signal
 import subprocess
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -66,12 +66,14 @@ def stopped(data: Path) -> Iterator[None]:
     main = psutil.Process(postmaster(data))
     every = [main, *main.children(recursive=True)]
     for one in every:
-        one.suspend()
+        with suppress(psutil.NoSuchProcess):  # some come and go: those of autovacuum
+            one.suspend()
     try:
         yield
     finally:
         for one in every:
-            one.resume()
+            with suppress(psutil.NoSuchProcess):
+                one.resume()
 
 
 def test_readiness_is_red_while_postgres_is_gone_and_green_again_by_itself(faulty: tuple[str, Path]) -> None:

@@ -496,7 +496,8 @@ def test_machine_finds_a_planted_bug(eventic: str, monkeypatch: pytest.MonkeyPat
     """The other side: programs that are as random find each of these."""
     plant(monkeypatch)
     with pytest.raises((Exception, pytest.fail.Exception)):
-        run_machine(eventic, 40, shrink=False)
+        for _ in range(10):  # what few programs meet, forty may miss by chance
+            run_machine(eventic, 40, shrink=False)
 
 
 @pytest.mark.parametrize(("change", "error"), [({"count": 5}, VersionConflict), ({"count": "x"}, InvalidRecord)])
