@@ -164,7 +164,7 @@ def test_a_loop_that_stands_still_is_not_alive_unless_postgres_is_away(
         goes_on.wait(60)
         return served()
 
-    monkeypatch.setattr(module, "STUCK_SECONDS", 0.5)
+    monkeypatch.setattr(module, "STUCK_SECONDS", 2.5)  # longer than the other loop stands still when nothing happens
     worker.dispatcher._queues = blocks
     assert blocked.wait(60)
     try:
