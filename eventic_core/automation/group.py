@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from eventic_core.automation.declared import ITEMS, find
+from eventic_core.automation.executions import item_execution_id
 from eventic_core.automation.item import Attempts, Outcome
 from eventic_core.automation.outcomes import ItemExecutionVersions, pending
 from eventic_core.automation.sequences import unpacked
@@ -36,6 +37,7 @@ from eventic_core.store.handlers import call_payload
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from concurrent.futures import Future
+    from datetime import datetime
 
     from eventic_core.runtime.performing import Assignment
     from eventic_core.store.transaction import PostgresTransaction
@@ -80,7 +82,7 @@ class Group:
         if not self._goes_on(self._state):
             return
         numbers = range(self._values["first"], self._values["last"] + 1)
-        items = self._read(numbers)
+        items = self._read(numbers, is_new=self._slice.next_step == 1 and not self._is_careful)
         gone = (
             (UUID(self._values["batch_execution"]), numbers) if self._is_planned and len(items) < len(numbers) else None
         )
@@ -93,23 +95,40 @@ class Group:
         """Whether its items are planned by their places in a batch, and so may have no executions yet."""
         return self._values["sequence"] is not None
 
-    def _read(self, numbers: range) -> list[ItemExecutionVersions]:
-        """Read some of its items that are still to be done, in order."""
+    def _read(self, numbers: range, *, is_new: bool = False) -> list[ItemExecutionVersions]:
+        """Read some of its items that are still to be done, in order.
+
+        Of a group that has stored nothing none has begun, as a rule: who made an execution meanwhile, by cancelling the
+        run say, has the slice refused.
+        """
         values, origin = self._values, self._origin
-        items: list[ItemExecutionVersions] = []
-        if self._is_planned:
-            template = pending(values["run"], values["batch_execution"], self._automation.max_attempts)
-            place = numbers.start - values["first"]
-            sequence = unpacked(values["sequence"])[place : place + len(numbers)]
-            fresh = self._table.fresh(self._run_id, UUID(values["batch"]), sequence, numbers.start)
-            items += [ItemExecutionVersions.of_fresh(item, template, origin) for item in fresh]
-            if len(items) == len(numbers):
-                return items
+        fresh = self._fresh(numbers, is_new=is_new) if self._is_planned else []
+        if len(fresh) == len(numbers):
+            return fresh
         rows = self._table.group(self._run_id, numbers.start, numbers.stop - 1, values["only"])
         begun = [ItemExecutionVersions.of(row, origin) for row in rows]
         if values["only"] is None:  # those that wait for their time have a group of their own
             begun = [item for item in begun if item.document["due_at"] is None]
-        return sorted(items + begun, key=lambda item: item.number)
+        return sorted(fresh + begun, key=lambda item: item.number)
+
+    def _fresh(self, numbers: range, *, is_new: bool) -> list[ItemExecutionVersions]:
+        """Read those that have no execution yet."""
+        values, place = self._values, numbers.start - self._values["first"]
+        sequence = unpacked(values["sequence"])[place : place + len(numbers)]
+        if not sequence:
+            return []
+        number_of = dict(zip(sequence, numbers, strict=False))
+        items = self._table.batch_items(UUID(values["batch"]), sequence[0], sequence[-1])
+        found = [
+            (item_execution_id(values["run"], item.id), item) for item in items if item.sequence_number in number_of
+        ]
+        begun = set() if is_new else self._table.begun([execution_id for execution_id, _item in found])
+        template = pending(values["run"], values["batch_execution"], self._automation.max_attempts)
+        return [
+            ItemExecutionVersions.of_fresh(execution_id, item, number_of[item.sequence_number], template, self._origin)
+            for execution_id, item in found
+            if execution_id not in begun
+        ]
 
     def _goes_on(self, state: str | None = None) -> bool:
         """Tell whether the run goes on, in the state it was just found in; if not, this group has been dealt with."""
@@ -185,15 +204,16 @@ class Group:
         return True
 
     def _do(self, item: ItemExecutionVersions) -> None:
-        item.begin()
+        began_at: datetime | None = item.begin()
         if self._is_careful:
             self._slice.add(item, Outcome())
             if self._slice.store():
                 return  # somebody moved it meanwhile
-        self._end(item, self._attempt(item))
+            began_at = None
+        self._end(item, self._attempt(item, began_at))
 
-    def _attempt(self, item: ItemExecutionVersions) -> Outcome:
-        """Make an attempt, as a span of the trace."""
+    def _attempt(self, item: ItemExecutionVersions, began_at: datetime | None = None) -> Outcome:
+        """Make an attempt, which began just now if there is a moment, as a span of the trace."""
         with tracing.span(
             "item",
             self._automation.name,
@@ -203,14 +223,14 @@ class Group:
             attempt=item.attempts,
             correlation_id=self._origin.correlation_id,
         ):
-            outcome = self._called(item)
+            outcome = self._called(item, began_at)
             tracing.failed(outcome.error)
         counts.ATTEMPTS.add("item", "done" if outcome.error is None else "failed")
         return outcome
 
-    def _called(self, item: ItemExecutionVersions) -> Outcome:
+    def _called(self, item: ItemExecutionVersions, began_at: datetime | None) -> Outcome:
         """Call the function, again where records it wrote were written by others meanwhile."""
-        begun = len(item.versions)
+        begun = item.unsaved
         context = ItemContext(
             run_id=self._run_id,
             batch_execution_id=self._part_id(item),
@@ -231,16 +251,17 @@ class Group:
         while left:
             item.forget(but=begun)
             try:
-                outcome = self._attempts.make(item.payload, context, commit)
+                outcome = self._attempts.make(item.payload, context, commit, began_at)
             except StaleWrite as error:
                 conflict = error.__cause__ if isinstance(error.__cause__, Exception) else error
-                left -= 1
+                left, began_at = left - 1, None
                 time.sleep(random.uniform(0, 0.005 * (_CONFLICTS - left)))  # noqa: S311 - so that two do not meet again
                 counts.CONFLICTS.add("item")
             except StoreUnavailable as error:
                 _log.warning("item %s waits for Postgres: %s", item.number, error, extra={"action": "wait"})
                 if self._assignment.is_stopping():
                     raise
+                began_at = None
                 time.sleep(1)
             else:
                 if not outcome.is_stored:
@@ -292,13 +313,14 @@ class Group:
                 return  # somebody else has ended it
             items[0].begin()
             outcome = Outcome(error=error)
-            if attempts_left and isinstance(error, StaleWrite | VersionConflict | InvalidStateError):
+            is_moved = item.is_fresh and not items[0].is_fresh
+            if attempts_left and (is_moved or isinstance(error, StaleWrite | VersionConflict | InvalidStateError)):
                 outcome = self._attempt(items[0])
             self._end(items[0], outcome)
             again = self._slice.store()
             if not again:
                 return
-            error = again[0].error
+            item, error = again[0]
             if isinstance(error, StaleWrite) and outcome.appends:
                 error = conflicts.of_sealed(self._store, outcome.appends, None)
         _log.error("item %s: its outcome could not be stored: %r", item.number, error, extra={"action": "refused"})
@@ -324,8 +346,8 @@ class Group:
                     if not self._wait_for_turn():
                         goes_on = False
                         break
-                    item.begin()
-                    running[threads.submit(copy_context().run, self._attempt, item)] = item
+                    began_at = item.begin()
+                    running[threads.submit(copy_context().run, self._attempt, item, began_at)] = item
                 if not running:
                     if goes_on and self._again:
                         goes_on = self._store_slice()

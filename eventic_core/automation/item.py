@@ -157,13 +157,20 @@ class Attempts:
         self._origin = origin
         self._invoke = invoke
 
-    def make(self, payload: Any, context: Context, commit: Callable[[Outcome, PostgresTransaction], None]) -> Outcome:
+    def make(
+        self,
+        payload: Any,
+        context: Context,
+        commit: Callable[[Outcome, PostgresTransaction], None],
+        began_at: datetime | None = None,
+    ) -> Outcome:
         """Call the function for one item, within its time.
 
         Args:
             payload: The item's.
             context: What the function is told.
             commit: Writes the item's status into a transaction that the function needed.
+            began_at: When the attempt began, if that was just now; else it begins with the call.
 
         Raises:
             OwnershipLost: The work was taken over.
@@ -180,9 +187,11 @@ class Attempts:
 
             return _ItemStore(self._store, outcome, write)
 
-        return self.call(payload, context, opened, StepLog())
+        return self.call(payload, context, opened, StepLog(), began_at)
 
-    def call(self, payload: Any, context: Context, opened: Opened, steps: Steps) -> Outcome:
+    def call(
+        self, payload: Any, context: Context, opened: Opened, steps: Steps, began_at: datetime | None = None
+    ) -> Outcome:
         """Call the function for one item, within its time, on a store of the caller's; see `make`.
 
         Args:
@@ -190,20 +199,21 @@ class Attempts:
             context: What the function is told.
             opened: Gives the store, of the outcome that is filled, and what tells when that is not wanted any more.
             steps: Does the steps that the function calls.
+            began_at: As for `make`.
         """
+        outcome = Outcome(began_at=began_at or datetime.now(UTC))
         seconds = self._automation.timeout_seconds
         if seconds is None or self._automation.is_async:
-            return self._attempt(payload, context, opened, steps, _NEVER_LATE)
+            return self._attempt(outcome, payload, context, opened(outcome, _NEVER_LATE), steps)
         late = threading.Event()
         ended: list[Outcome | BaseException] = []
 
         def attempt() -> None:
             try:
-                ended.append(self._attempt(payload, context, opened, steps, late))
+                ended.append(self._attempt(outcome, payload, context, opened(outcome, late), steps))
             except BaseException as error:  # noqa: BLE001 - raised again by who waits
                 ended.append(error)
 
-        began_at = datetime.now(UTC)
         thread = threading.Thread(target=copy_context().run, args=(attempt,), name="eventic-item", daemon=True)
         thread.start()
         thread.join(seconds)
@@ -212,16 +222,15 @@ class Attempts:
             thread.join(0.05)  # it may be committing: then that stands
         if not ended:
             error = TimeoutError(f"It took longer than {seconds} s; its thread is left to itself.")
-            return Outcome(error=error, steps=steps.entries, began_at=began_at)
+            return Outcome(error=error, steps=steps.entries, began_at=outcome.began_at)
         if isinstance(ended[0], BaseException):
             raise ended[0]
         return ended[0]
 
-    def _attempt(self, payload: Any, context: Context, opened: Opened, steps: Steps, late: threading.Event) -> Outcome:
-        outcome = Outcome()
+    def _attempt(self, outcome: Outcome, payload: Any, context: Context, store: Any, steps: Steps) -> Outcome:
         try:
             with (
-                using_store(opened(outcome, late)),
+                using_store(store),
                 ids_from(None),
                 stamped(self._origin._replace(step_id=context.number)),
                 idempotent(context.idempotency_key),

@@ -16,14 +16,14 @@ from eventic_core.automation.executions import ItemExecution
 from eventic_core.automation.status import ExecutionStatus
 from eventic_core.automation.steering import Cancel, Skip, Snooze
 from eventic_core.records.ids import new_id
-from eventic_core.records.port import Append
+from eventic_core.records.port import Append, Passed
 from eventic_core.runtime.error_values import clean, text_of
 
 if TYPE_CHECKING:
     from eventic_core.automation.item import Outcome
     from eventic_core.automation.retries import Retried
     from eventic_core.records.stamp import Origin
-    from eventic_core.store.executions import FreshItem, GroupItem
+    from eventic_core.store.executions import BatchItem, GroupItem
 
 S = ExecutionStatus
 IN_GROUP_SECONDS = 0.05
@@ -31,6 +31,7 @@ IN_GROUP_SECONDS = 0.05
 
 
 _NOT_STORED = -1
+_PROCESSING = S.PROCESSING.value
 WORKER_DIED = "WorkerDied"
 """The class of error of an item that kills its workers."""
 _LEAST_DEATHS = 2
@@ -45,11 +46,29 @@ class Next(NamedTuple):
 
 
 class ItemExecutionVersions:
-    """The execution of one item as its moves go on; `versions` are those that are not stored yet."""
+    """The execution of one item as its moves go on, from the version that is stored.
+
+    Attributes:
+        document: Its values with its last move.
+        following: When it is to be done again, if it is.
+    """
 
     stored_as: ClassVar[Any] = ItemExecution.__eventic__
     """The record class of the versions; the runs of jobs have the same fields for what comes of an attempt."""
-    __slots__ = ("_documents", "_origin", "_version", "following", "id", "item_id", "number", "payload", "versions")
+    __slots__ = (
+        "_append",
+        "_data",
+        "_moves",
+        "_origin",
+        "_stored",
+        "_version",
+        "document",
+        "following",
+        "id",
+        "item_id",
+        "number",
+        "payload",
+    )
 
     def __init__(
         self,
@@ -65,11 +84,14 @@ class ItemExecutionVersions:
         self.item_id = item_id
         self.payload = payload
         self.number = int(document["number"])
-        self.versions: list[Append] = []
+        self.document = document
         self.following: Next | None = None
-        self._documents: list[dict[str, Any]] = [document]
+        self._stored = document
         self._version = version
         self._origin = origin
+        self._moves: list[Passed] = []
+        self._data: bytes | None = None
+        self._append: Append | None = None
 
     @classmethod
     def of(cls, item: GroupItem, origin: Origin) -> ItemExecutionVersions:
@@ -79,21 +101,23 @@ class ItemExecutionVersions:
         return cls(item.id, document, item.payload, item_id=item_id, version=item.version, origin=origin)
 
     @classmethod
-    def of_fresh(cls, item: FreshItem, template: dict[str, Any], origin: Origin) -> ItemExecutionVersions:
+    def of_fresh(
+        cls, execution_id: UUID, item: BatchItem, number: int, template: dict[str, Any], origin: Origin
+    ) -> ItemExecutionVersions:
         """Make the execution of an item that has none yet; `template` is what all of them are when they are pending."""
-        document = {**template, "item_id": str(item.item_id), "number": item.number}
+        document = {**template, "item_id": str(item.id), "number": number}
         payload = from_json(item.payload)
-        return cls(item.id, document, payload, item_id=item.item_id, version=_NOT_STORED, origin=origin)
+        return cls(execution_id, document, payload, item_id=item.id, version=_NOT_STORED, origin=origin)
 
     @property
-    def document(self) -> dict[str, Any]:
-        """The execution's values with its last move."""
-        return self._documents[-1]
+    def is_fresh(self) -> bool:
+        """Whether no version of it is stored."""
+        return self._version == _NOT_STORED
 
     @property
     def version(self) -> int:
         """The version it has with its last move."""
-        return self._version
+        return self._version + len(self._moves)
 
     @property
     def status(self) -> str:
@@ -110,11 +134,74 @@ class ItemExecutionVersions:
         """Attempts so far."""
         return int(self.document["attempt_count"])
 
-    def begin(self) -> None:
-        """An attempt begins; the first one of a new execution after its pending version."""
+    # -- what there is to store
+
+    @property
+    def unsaved(self) -> int:
+        """How many moves are not stored yet."""
+        return len(self._moves)
+
+    @property
+    def versions(self) -> list[Append]:
+        """What stores the moves that are not stored yet: one append, of all of them, or none."""
+        if self._moves and self._append is None:
+            *passed, (reason, calls, document) = self._moves
+            origin = self._origin
+            self._append = Append(
+                self.id,
+                self.version,
+                self.stored_as.class_type,
+                to_json(document) if self._data is None else self._data,
+                self.stored_as.schema_version,
+                origin.actor,
+                reason,
+                origin.correlation_id,
+                origin.workflow_id,
+                self.number,
+                False,
+                (),
+                new_id(),
+                calls,
+                self._stored["status"],
+                document,
+                tuple(passed),
+            )
+        return [] if self._append is None else [self._append]
+
+    def stored(self) -> None:
+        """What there was to store is stored."""
+        self._version = self.version
+        self._stored = self.document
+        self._moves = []
+        self._append = None
+
+    def forget(self, *, but: int = 0) -> None:
+        """Take back all but the first of the moves that are not stored."""
+        if len(self._moves) > but:
+            del self._moves[but:]
+            self.document = dict(self._moves[-1].document) if but else self._stored
+            self._data = self._append = None
+
+    # -- moves
+
+    def begin(self) -> datetime:
+        """An attempt begins; the first one of a new execution after its pending version. Gives the moment."""
         self.pend()
-        values = {"attempt_count": self.attempts + 1, "started_at": datetime.now(UTC), "finished_at": None}
-        self._move("start", S.PROCESSING, **values, due_at=None, **self._steps([]), **self._anew())
+        moment = datetime.now(UTC)
+        steps = {"steps": None} if self.document.get("steps") else {}
+        before = self.document
+        document = {
+            **before,
+            "status": _PROCESSING,
+            "attempt_count": before["attempt_count"] + 1,
+            "started_at": moment,
+            "finished_at": None,
+            "due_at": None,
+            **steps,
+            **self._anew(),
+        }
+        self._note("start", "start", document, None)
+        return moment
 
     def _anew(self) -> dict[str, Any]:
         """Give the other values with which an attempt begins."""
@@ -122,8 +209,8 @@ class ItemExecutionVersions:
 
     def pend(self) -> None:
         """Make the pending version of an execution that is new."""
-        if self._version == _NOT_STORED:
-            self._append("start", None, self.document, S.PENDING.value)
+        if self._version == _NOT_STORED and not self._moves:
+            self._note("start", None, self.document, None)
 
     def end(self, outcome: Outcome, automation: Retried) -> None:
         """An attempt has ended; `following` tells when there is to be another one.
@@ -193,46 +280,18 @@ class ItemExecutionVersions:
         self._move("fail", S.RETRYING, **what)
         return True
 
-    def stored(self) -> None:
-        """What there was to store is stored."""
-        self.versions = []
-        self._documents = self._documents[-1:]
-
-    def forget(self, *, but: int = 0) -> None:
-        """Take back all but the first of the moves that are not stored."""
-        taken = len(self.versions) - but
-        if taken > 0:
-            self._version -= taken
-            del self.versions[but:]
-            del self._documents[but + 1 :]
-
     def _move(self, call: str, status: ExecutionStatus, **values: Any) -> None:
-        self._append(call, call, {**self.document, **values, "status": status.value}, self.status)
+        self._change(call, call, {**self.document, **values, "status": status.value})
 
-    def _append(self, reason: str, call: str | None, document: dict[str, Any], before: str) -> None:
-        data = to_json(document)  # which may refuse it: nothing has moved then
-        self._version += 1
-        self._documents.append(document)
-        origin = self._origin
-        append = Append(
-            self.id,
-            self._version,
-            self.stored_as.class_type,
-            data,
-            self.stored_as.schema_version,
-            origin.actor,
-            reason,
-            origin.correlation_id,
-            origin.workflow_id,
-            self.number,
-            False,
-            (),
-            new_id(),
-            call,
-            before,
-            document,
-        )
-        self.versions.append(append)
+    def _change(self, reason: str, calls: str | None, document: dict[str, Any]) -> None:
+        self._note(reason, calls, document, to_json(document))  # which may refuse it: nothing has moved then
+
+    def _note(self, reason: str, calls: str | None, document: dict[str, Any], data: bytes | None) -> None:
+        """Add a move; `data` are its values as JSON where it was made already."""
+        self._moves.append(Passed(reason, calls, document))
+        self.document = document
+        self._data = data
+        self._append = None
 
 
 def pending(run_id: str, batch_execution_id: str, max_attempts: int | None) -> dict[str, Any]:

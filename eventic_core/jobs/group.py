@@ -265,7 +265,7 @@ class JobGroup:
     def _called(self, done: Done) -> Outcome:
         """Call the function, again where records it wrote were written by others meanwhile."""
         versions, job = done.versions, done.job
-        begun = len(versions.versions)
+        begun = versions.unsaved
         context = JobContext(
             dag=self._dag.name,
             job=job.name,

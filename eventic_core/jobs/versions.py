@@ -34,7 +34,7 @@ _OUTCOME = ("result_payload", "error_message", "error_type", "because", "due_at"
 
 
 class JobRunVersions(ItemExecutionVersions):
-    """The run of one job as its moves go on; `versions` are those that are not stored yet."""
+    """The run of one job as its moves go on, from the version that is stored."""
 
     stored_as = JobRun.__eventic__
     __slots__ = ("place",)
@@ -129,7 +129,7 @@ class JobRunVersions(ItemExecutionVersions):
         }
         # One that is being tried is skipped by `skip` only, whoever calls it.
         calls = "mark,skip" if (self.status, status) == (S.PROCESSING, S.SKIPPED) else "mark"
-        self._append(reason, calls, document, self.status)
+        self._change(reason, calls, document)
 
     def cancel(self, reason: str) -> None:
         """It is not wanted any more."""

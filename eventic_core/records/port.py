@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from uuid import UUID
+
+from pydantic_core import to_json
 
 from eventic_core.errors import NotInitialised
 from eventic_core.records.documents import load
@@ -16,7 +19,6 @@ from eventic_core.records.stamp import Stamp
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
-    from uuid import UUID
 
     from eventic_core.records.filters import Selection
 
@@ -29,13 +31,27 @@ class Key(NamedTuple):
     value: str | None
 
 
+class Passed(NamedTuple):
+    """A version that a record passes through in the write that makes a later one of it, which it is stamped like.
+
+    Attributes:
+        document: Its values.
+    """
+
+    reason: str | None
+    calls: str | None
+    document: Mapping[str, Any]
+
+
 class Append(NamedTuple):
     """One version to write; `version` 0 creates the record, any other needs `version - 1` to be current.
 
     Attributes:
-        before: Of a class with states, the state of `version - 1` as the writer knows it; `None` has the store look. Of
-            a new item's execution, as what its run has counted it so far.
+        before: Of a class with states, the state of the version before as the writer knows it; `None` has the store
+            look. Of a new item's execution, as what its run has counted it so far.
         document: The values of `data` as the writer has them, so that nobody need decode them.
+        passed: The versions just before this one that are written along; the first of them then is what needs the one
+            before it. Only with `document`.
     """
 
     id: UUID
@@ -54,6 +70,34 @@ class Append(NamedTuple):
     calls: str | None = None
     before: str | None = None
     document: Mapping[str, Any] | None = None
+    passed: tuple[Passed, ...] = ()
+
+    @property
+    def first_version(self) -> int:
+        """The first version that is written."""
+        return self.version - len(self.passed)
+
+    def each(self) -> Iterator[Append]:
+        """Give one append for each version that is written.
+
+        The ids of those it passes through are made of its own, as `store/sql/part_chains.sql` makes them.
+        """
+        stem, before = self.version_id.hex[:28], self.before
+        for place, (reason, calls, document) in enumerate(self.passed, 1):
+            yield self._replace(
+                version=self.first_version + place - 1,
+                data=to_json(document),
+                reason=reason,
+                tombstone=False,
+                keys=(),
+                version_id=UUID(f"{stem}{place:04x}"),
+                calls=calls,
+                before=before,
+                document=document,
+                passed=(),
+            )
+            before = None
+        yield self._replace(before=before, passed=())
 
     def stamp(self, recorded_at: datetime, xid: int, position: int) -> Stamp:
         """Make the stamp of the version, once it is known when it was written and where it is in the feed."""

@@ -38,7 +38,8 @@ _COUNTING = statement("part_counting", moved=statement("part_moved_documents").r
 _NAMED_GENERATION = GENERATION.replace("%s", "%(generation)s")
 _EXECUTION_ID = statement("part_execution_id").rstrip()
 _PLAN_ITEMS = statement("plan_items")
-_FRESH_ITEMS = statement("fresh_items", execution_id=_EXECUTION_ID)
+_BATCH_ITEMS = statement("batch_items")
+_BEGUN_ITEMS = statement("begun_items")
 _LOCK_ITEMS = statement("lock_items")
 _COUNT_BEGUN = statement("count_begun")
 _PEND_ITEMS = statement("pend_items", execution_id=_EXECUTION_ID, generation=_NAMED_GENERATION)
@@ -110,12 +111,11 @@ class GroupItem(NamedTuple):
     payload: Any
 
 
-class FreshItem(NamedTuple):
-    """An item of a group that has not begun: the id and number of its execution to be, and its payload as JSON text."""
+class BatchItem(NamedTuple):
+    """An item of a batch, with its payload as JSON text."""
 
     id: UUID
-    item_id: UUID
-    number: int
+    sequence_number: int
     payload: str
 
 
@@ -392,19 +392,14 @@ class ExecutionTable:
         parameters = {"run": str(run_id), "first": first, "last": last, "only": None if only is None else list(only)}
         return [GroupItem._make(row) for row in self._store.database.fetch(_GROUP_ITEMS, parameters)]
 
-    def fresh(self, run_id: UUID, batch_id: UUID, sequence: Sequence[int], first: int) -> list[FreshItem]:
-        """Read the items of a group that have no execution; they are numbered from `first` on in this sequence."""
-        if not sequence:
-            return []
-        parameters = {
-            "run": str(run_id),
-            "batch": str(batch_id),
-            "sequence": list(sequence),
-            "numbers": list(range(first, first + len(sequence))),
-            "first": min(sequence),
-            "last": max(sequence),
-        }
-        return [FreshItem._make(row) for row in self._store.database.fetch(_FRESH_ITEMS, parameters)]
+    def batch_items(self, batch_id: UUID, first: int, last: int) -> list[BatchItem]:
+        """Read the items of a batch with these sequence numbers, in order."""
+        rows = self._store.database.fetch(_BATCH_ITEMS, (str(batch_id), first, last))
+        return [BatchItem._make(row) for row in rows]
+
+    def begun(self, ids: Sequence[UUID]) -> set[UUID]:
+        """Tell which of these executions there are."""
+        return {row[0] for row in self._store.database.fetch(_BEGUN_ITEMS, (list(ids),))}
 
     def complete_group(
         self, run_id: UUID, group_id: str, owner: str, *, gone: tuple[UUID, range] | None = None

@@ -142,17 +142,18 @@ class HandlerList:
             (entry.since_xid for entry in self.all if entry.subscription.handler == handler), key=int, default="0"
         )
 
-    def follow_ups(self, versions: Iterable[Append]) -> list[Work]:
+    def follow_ups(self, appends: Iterable[Append]) -> list[Work]:
         """Make the work that versions about to be written cause."""
         work: list[Work] = []
-        for version in versions:
-            subscriptions = self.of_class(version.class_type)
+        for append in appends:
+            subscriptions = self.of_class(append.class_type)
             if not subscriptions:
                 continue
-            names = dict.fromkeys(known.handler for known in subscriptions if matches(known, version))
-            work += [handle_work(name, version.class_type, version.id, version.version) for name in names]
-            if names:
-                self._work.ensure_queue(queue_of(version.class_type))
+            for version in append.each():
+                names = dict.fromkeys(known.handler for known in subscriptions if matches(known, version))
+                work += [handle_work(name, version.class_type, version.id, version.version) for name in names]
+                if names:
+                    self._work.ensure_queue(queue_of(version.class_type))
         return work
 
     def bulk_follow_ups(self, class_type: str, ids: Sequence[UUID]) -> list[Work]:

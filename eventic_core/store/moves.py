@@ -30,17 +30,19 @@ class Moves:
     """The moves of some versions.
 
     Attributes:
-        before: For each version, the state its record must have; `None` where a version before it is written along.
+        before: For each append, the state its record must have; `None` where an append before it is of the same record.
         deltas: Parameters of `part_moved_rows`.
+        records: Of how many records they are.
     """
 
-    def __init__(self, before: list[str | None], deltas: tuple[list[Any], ...]) -> None:
+    def __init__(self, before: list[str | None], deltas: tuple[list[Any], ...], records: int) -> None:
         self.before = before
         self.deltas = deltas
+        self.records = records
 
     @classmethod
     def of(cls, appends: Sequence[Append], head: Head) -> Moves | None:
-        """Check the moves of versions; `None` if no class has states and no record has several versions.
+        """Check the moves of versions; `None` if no class has states and no record has several appends.
 
         Args:
             appends: What is to be written, the versions of a record in a row.
@@ -55,7 +57,7 @@ class Moves:
             return None
         made = _Made(machines, head)
         before = [made.take(append) for append in appends]
-        return cls(before, made.deltas())
+        return cls(before, made.deltas(), made.records)
 
 
 def _machine(class_type: str) -> StateMachine | None:
@@ -78,32 +80,46 @@ class _Made:
         """Check the next version; gives the state its record must have."""
         key, machine = append.id.int, self._machines[append.class_type]
         earlier = self._last.get(key)
-        if earlier is not None and append.version != earlier[0].version + 1:
+        if earlier is not None and append.first_version != earlier[0].version + 1:
             message = f"The versions of {append.class_type} {append.id} are not in a row. Nothing was stored."
             raise Invalid(message)
         if machine is None:
             self._last[key] = (append, None, {})
             return None
+        before = state = earlier[1] if earlier is not None else self._before(append, machine)
+        for _reason, calls, passed in append.passed:
+            state = self._check(append, machine, state, passed, calls)
         document = from_json(append.data) if append.document is None else append.document
-        state = str(document[machine.field])
-        before = earlier[1] if earlier is not None else self._before(append, machine)
-        if (move := (append.class_type, before, state, append.calls)) not in self._checked:
-            machine.check(append.class_type, append.id, before, state, _calls(append))
-            self._checked.add(move)
+        state = self._check(append, machine, state, document, append.calls)
         self._last[key] = (append, state, document)
         return before if earlier is None else None
+
+    def _check(
+        self, append: Append, machine: StateMachine, before: str | None, document: Mapping[str, Any], calls: str | None
+    ) -> str:
+        """Refuse a move that its class does not allow; gives the state after it."""
+        state = str(document[machine.field])
+        if (move := (append.class_type, before, state, calls)) not in self._checked:
+            machine.check(append.class_type, append.id, before, state, tuple(calls.split(",")) if calls else ())
+            self._checked.add(move)
+        return state
 
     def _before(self, append: Append, machine: StateMachine) -> str | None:
         before, error = append.before, None
         is_counted = append.class_type == ITEM_EXECUTION
-        if append.version and (before is None or (is_counted and before == _FAILED)):
+        version = append.first_version
+        if version and (before is None or (is_counted and before == _FAILED)):
             row = self._head(append.id)
-            if row is not None and row.version == append.version - 1:
+            if row is not None and row.version == version - 1:
                 document = row.document
                 before, error = str(document[machine.field]), document.get("error_type")
         if is_counted:
             self._first[append.id.int] = (before, error)
-        return before if append.version else None
+        return before if version else None
+
+    @property
+    def records(self) -> int:
+        return len(self._last)
 
     def deltas(self) -> tuple[list[Any], ...]:
         """Count the moves of items' executions: to and from each status, and the errors of those that failed."""
@@ -125,7 +141,3 @@ class _Made:
 def _columns(counts: dict[Any, int], width: int) -> list[list[Any]]:
     rows = [(*key, count) for key, count in counts.items() if count]
     return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width + 1)]
-
-
-def _calls(append: Append) -> tuple[str, ...]:
-    return tuple(append.calls.split(",")) if append.calls else ()

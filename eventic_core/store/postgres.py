@@ -1,7 +1,7 @@
 """The record store on Postgres: the records' port, implemented.
 
-Owns the order of parameters, what driver errors mean, and COPY. Fixed statements are in `sql/`, dynamic ones in
-`queries`, connections in `engine`.
+Owns what driver errors mean, and COPY. Fixed statements are in `sql/`, the parameters of writes in `columns`, dynamic
+statements in `queries`, connections in `engine`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from psycopg import errors as pg
 from eventic_core.errors import DuplicateKey, HistoryRemoved, InvalidRecord, RecordExists
 from eventic_core.records.port import Append, Cursor, StaleWrite, StoredVersion, Written
 from eventic_core.records.stamp import Stamp
-from eventic_core.store import queries
+from eventic_core.store import columns, queries
 from eventic_core.store.handlers import GENERATION, HandlerList
 from eventic_core.store.moves import Moves
 from eventic_core.store.progress import Progress
@@ -66,10 +66,19 @@ _KEYS = statement("part_keys").rstrip()
 _INPUT = statement("part_input").rstrip()
 _APPEND_MANY = _forms("append_many", input=_INPUT, keys=_KEYS)
 _COUNTING = statement("part_counting", moved=statement("part_moved_rows").rstrip()).rstrip()
-_TRACKED = {"input": _INPUT, "keys": _KEYS, "counting": _COUNTING}
-_APPEND_TRACKED = _forms("append_tracked", **_TRACKED)
-_APPEND_UNTOLD = _untold(_APPEND_TRACKED)
-_APPEND_LAST = _untold(_forms("append_tracked", statement("part_group_done"), **_TRACKED))
+_INPUTS = {False: statement("part_chains"), True: statement("part_rows", input=_INPUT)}
+_TRACKED = {
+    (is_mixed, ends_group): _forms(
+        "append_tracked",
+        statement("part_group_done") if ends_group else "",
+        input=_INPUTS[is_mixed].rstrip(),
+        keys=_KEYS,
+        counting=_COUNTING,
+    )
+    for is_mixed in (False, True)
+    for ends_group in (False, True)
+}
+_UNTOLD = {kind: _untold(forms) for kind, forms in _TRACKED.items()}
 _VERSIONS = statement("versions", columns=COLUMNS)
 _HEAD = statement("head", columns=COLUMNS)
 _VERSION = statement("version", columns=COLUMNS)
@@ -151,15 +160,14 @@ class PostgresStore:
         joined = _ours(tx)
         for append in appends:
             self._note(append)
-        moves = Moves.of(appends, lambda record_id: self.head(record_id, tx))
+        sent, moves = self._moves(appends, tx)
         while True:
             all_work = [*work, *self.handlers.follow_ups(appends)]
-            sql, parameters = self._append_statement(appends, all_work, checkpoint, moves, told=told)
-            if ends_group:
-                assert checkpoint is not None
-                sql, parameters = _APPEND_LAST[True, bool(all_work)], (*parameters, checkpoint.workflow_id)
+            sql, parameters = self._append_statement(
+                sent, all_work, checkpoint, moves, told=told, ends_group=ends_group
+            )
             rows = self._write(appends, joined, sql, parameters)
-            if len(rows) == len(appends):
+            if rows:
                 break
             if checkpoint is not None and not isinstance(refused := self.work.refusal(checkpoint), LookupError):
                 raise refused
@@ -170,10 +178,17 @@ class PostgresStore:
         self.work.announce(all_work, joined)
         if not told:
             return []
-        if len(appends) == 1:
+        if len(rows) == 1:
             return [_written(appends[0], rows[0][-3:])]
         by_id = {row[0]: row[1:] for row in rows}
         return [_written(append, by_id[append.version_id]) for append in appends]
+
+    def _moves(self, appends: Sequence[Append], tx: Transaction | None) -> tuple[Sequence[Append], Moves | None]:
+        """Check the moves of versions; gives what to write then, one by one if others are between those of a record."""
+        moves = Moves.of(appends, lambda record_id: self.head(record_id, tx))
+        if moves is None or moves.records == len(appends) or not any(append.passed for append in appends):
+            return appends, moves
+        return self._moves([version for append in appends for version in append.each()], tx)
 
     def _write(
         self,
@@ -187,7 +202,7 @@ class PostgresStore:
                 return _guarded(joined, lambda: joined.fetch(sql, parameters))
             return self._append_alone(sql, parameters, appends)
         except pg.UniqueViolation as error:
-            raise _taken(error, [append.class_type for append in appends if append.version == 0]) from error
+            raise _taken(error, [append.class_type for append in appends if append.first_version == 0]) from error
         except _UNSTORABLE as error:
             raise _unstorable(error) from error
 
@@ -199,6 +214,7 @@ class PostgresStore:
         moves: Moves | None,
         *,
         told: bool,
+        ends_group: bool,
     ) -> tuple[str, Sequence[Any]]:
         generation = self.handlers.generation
         form = (checkpoint is not None, bool(work))
@@ -209,16 +225,20 @@ class PostgresStore:
         if len(appends) == 1 and not appends[0].keys and moves is None:
             append = appends[0]
             if append.version == 0:
-                return _CREATE_ONE[form], (*gate, generation, *also, *_values(append))
-            return _APPEND_ONE[form], (*gate, append.id, append.version, generation, *also, *_values(append))
-        columns = _columns(appends, None if moves is None else moves.before)
+                return _CREATE_ONE[form], (*gate, generation, *also, *columns.of_one(append))
+            return _APPEND_ONE[form], (*gate, append.id, append.version, generation, *also, *columns.of_one(append))
         keys = [(append.id, *key) for append in appends for key in append.keys]
         key_columns = [list(column) for column in zip(*keys, strict=True)] if keys else [[], [], [], []]
         after = (generation, *key_columns, *key_columns)
-        if moves is not None:
-            forms = _APPEND_TRACKED if told else _APPEND_UNTOLD
-            return forms[form], (*gate, *columns, *after, *moves.deltas, *also)
-        return _APPEND_MANY[form], (*gate, *columns, *after, *also)
+        if moves is None:
+            return _APPEND_MANY[form], (*gate, *columns.of_rows(appends, None), *after, *also)
+        is_mixed = moves.records < len(appends)
+        what = (columns.of_rows if is_mixed else columns.of_chains)(appends, moves.before)
+        if ends_group:
+            assert checkpoint is not None
+            also += (checkpoint.workflow_id,)
+        forms = (_TRACKED if told else _UNTOLD)[is_mixed, ends_group]
+        return forms[form], (*gate, *what, *after, *moves.deltas, *also)
 
     def enqueue(
         self, work: Sequence[Work], tx: Transaction | None = None, *, checkpoint: Checkpoint | None = None
@@ -241,7 +261,7 @@ class PostgresStore:
                 if again and (found := self._outcome(appends)):
                     return found
                 raise
-            return (self._outcome(appends) or rows) if again and len(rows) != len(appends) else rows
+            return (self._outcome(appends) or rows) if again and not rows else rows
 
         return self.database.persist(attempt, lambda: self._outcome(appends))
 
@@ -291,7 +311,7 @@ class PostgresStore:
                 for append in appends:
                     sent.add(append)
                     keys.extend((append.id, *key) for key in append.keys)
-                    copy.write_row(_values(append))
+                    copy.write_row(columns.of_one(append))
             if keys:
                 with tx.driver.cursor() as cursor, cursor.copy(_COPY_KEYS) as copy:
                     for key in keys:
@@ -488,55 +508,6 @@ def _chunks(appends: Iterable[Append]) -> Iterator[list[Append]]:
             chunk, size = [], 0
     if chunk:
         yield chunk
-
-
-def _values(append: Append) -> tuple[Any, ...]:
-    """The parameters of a version, in the order of the insert."""
-    return (
-        append.version_id,
-        append.id,
-        append.version,
-        append.class_type,
-        append.data.decode(),
-        append.tombstone,
-        append.schema_version,
-        append.actor,
-        append.reason,
-        append.correlation_id,
-        append.workflow_id,
-        append.step_id,
-        append.calls,
-    )
-
-
-def _columns(appends: Sequence[Append], before: Sequence[str | None] | None) -> list[list[Any]]:
-    """The parameters of several versions, in the order of `part_input`."""
-    made: dict[tuple[Any, ...], int] = {}
-    rows = [
-        (
-            append.version_id,
-            append.id,
-            append.version,
-            append.data.decode(),
-            append.step_id,
-            made.setdefault(
-                (
-                    append.class_type,
-                    append.tombstone,
-                    append.schema_version,
-                    append.actor,
-                    append.reason,
-                    append.correlation_id,
-                    append.workflow_id,
-                    append.calls,
-                    None if before is None else before[place],
-                ),
-                len(made) + 1,
-            ),
-        )
-        for place, append in enumerate(appends)
-    ]
-    return [list(column) for part in (rows, made) for column in zip(*part, strict=True)]
 
 
 def _written(append: Append, row: Sequence[Any]) -> Written:

@@ -4,14 +4,9 @@
 -- Index:   records_current_key, record_keys_pkey, record_keys_value_key, run_counters_pkey, run_failures_pkey.
 -- A chain's inner versions are inserted as superseded already: only the last one enters the indexes of current rows.
 -- Heads are looked up one by one: no statistics of a table that grows by the second may talk the planner out of it.
-with {gate}input as materialized (
-    select i.*,
-           row_number() over (partition by id order by version) as place,
-           count(*) over (partition by id) as length
-    from ({input}) i
-), head as materialized (
+with {gate}{input}, head as materialized (
     select i.id, r.version_id, r.recorded_at, r.xid, i.before is null or i.before = r.status as follows
-    from (select id, version, before from input where place = 1 and version > 0 order by id offset 0) i,
+    from (select id, version, before from first order by id offset 0) i,
     lateral (
         select version_id, recorded_at, xid, case when i.before is not null then data ->> 'status' end as status
         from eventic.records
@@ -20,7 +15,7 @@ with {gate}input as materialized (
     ) r
 ), ready as materialized (
     select 1 as yes
-    where (select count(*) from head) = (select count(*) from input where place = 1 and version > 0)
+    where (select count(*) from head) = (select count(*) from first)
       and not exists (select from head where not follows)
       and {generation}{gated}
 ), clock as materialized (
@@ -47,5 +42,5 @@ select i.version_id, i.id, i.version, i.class_type, i.data::jsonb, i.tombstone, 
        coalesce(c.xid, pg_current_xact_id())
 from input i
 left join closed c on c.id = i.id, clock
-order by i.number
+order by i.number, i.place
 returning version_id, recorded_at, xid::text, position
