@@ -7,18 +7,19 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
-from uuid import UUID
 
 from pydantic_core import to_json
 
 from eventic_core.errors import NotInitialised
 from eventic_core.records.documents import load
+from eventic_core.records.ids import new_id
 from eventic_core.records.setting import Setting
 from eventic_core.records.stamp import Stamp
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
+    from uuid import UUID
 
     from eventic_core.records.filters import Selection
 
@@ -78,19 +79,16 @@ class Append(NamedTuple):
         return self.version - len(self.passed)
 
     def each(self) -> Iterator[Append]:
-        """Give one append for each version that is written.
-
-        The ids of those it passes through are made of its own, as `store/sql/part_chains.sql` makes them.
-        """
-        stem, before = self.version_id.hex[:28], self.before
-        for place, (reason, calls, document) in enumerate(self.passed, 1):
+        """Give one append for each version that is written."""
+        before = self.before
+        for version, (reason, calls, document) in enumerate(self.passed, self.first_version):
             yield self._replace(
-                version=self.first_version + place - 1,
+                version=version,
                 data=to_json(document),
                 reason=reason,
                 tombstone=False,
                 keys=(),
-                version_id=UUID(f"{stem}{place:04x}"),
+                version_id=new_id(),
                 calls=calls,
                 before=before,
                 document=document,
