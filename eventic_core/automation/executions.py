@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 
 S = ExecutionStatus
+_VARIANT = {digit: f"{int(digit, 16) & 3 | 8:x}" for digit in "0123456789abcdef"}
 
 
 class BatchExecution(StatusTracking, DomainEntity, unique=[("run_id", "batch_id")], states=EXECUTION_STATES):
@@ -139,5 +140,4 @@ def item_execution_id(run_id: UUID | str, item_id: UUID | str) -> UUID:
     """
     run, item = str(run_id), str(item_id)
     digest = hashlib.sha256(f"{run}:{item}".encode()).hexdigest()
-    variant = f"{int(digest[15], 16) & 3 | 8:x}"
-    return UUID(run.replace("-", "")[:12] + "7" + digest[12:15] + variant + digest[16:31])
+    return UUID(f"{run[:8]}{run[9:13]}7{digest[12:15]}{_VARIANT[digest[15]]}{digest[16:31]}")

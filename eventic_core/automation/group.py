@@ -12,6 +12,7 @@ import heapq
 import logging
 import random
 import time
+from collections import Counter, deque
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
@@ -70,6 +71,8 @@ class Group:
         self._late: list[tuple[float, ItemExecutionVersions]] = []
         self._granted = 0
         self._parts: dict[str, UUID] = {}
+        self._tried: deque[str] = deque()
+        """How attempts ended that are not counted yet: not one by one, for threads would wait for each other."""
 
     # -- the whole
 
@@ -86,7 +89,10 @@ class Group:
         gone = (
             (UUID(self._values["batch_execution"]), numbers) if self._is_planned and len(items) < len(numbers) else None
         )
-        done = self._do_all(items) if self._automation.window == 1 or self._is_careful else self._overlap(items)
+        try:
+            done = self._do_all(items) if self._automation.window == 1 or self._is_careful else self._overlap(items)
+        finally:
+            self._count()
         if done and self._store_rest(ends_group=gone is None) and not self._slice.ended_group:
             self._table.complete_group(self._run_id, self._assignment.run_id, self._assignment.owner, gone=gone)
 
@@ -170,8 +176,16 @@ class Group:
 
     def _flush(self, *, ends_group: bool = False) -> None:
         """Store what is collected, and do those items again, one by one, that are refused."""
+        self._count()
         for refused in self._slice.store(ends_group=ends_group):
             self._redo(refused)
+
+    def _count(self) -> None:
+        found: Counter[str] = Counter()
+        while self._tried:
+            found[self._tried.popleft()] += 1
+        for how, count in found.items():
+            counts.ATTEMPTS.add("item", how, by=count)
 
     # -- one after the other
 
@@ -225,7 +239,7 @@ class Group:
         ):
             outcome = self._called(item, began_at)
             tracing.failed(outcome.error)
-        counts.ATTEMPTS.add("item", "done" if outcome.error is None else "failed")
+        self._tried.append("done" if outcome.error is None else "failed")
         return outcome
 
     def _called(self, item: ItemExecutionVersions, began_at: datetime | None) -> Outcome:
@@ -239,7 +253,7 @@ class Group:
             number=item.number,
             attempt=item.attempts,
             correlation_id=self._origin.correlation_id,
-            idempotency_key=f"{self._run_id}:{item.number}",
+            idempotency_key=f"{self._values['run']}:{item.number}",
         )
 
         def commit(outcome: Outcome, tx: PostgresTransaction) -> None:

@@ -229,17 +229,7 @@ class Attempts:
 
     def _attempt(self, outcome: Outcome, payload: Any, context: Context, store: Any, steps: Steps) -> Outcome:
         try:
-            with (
-                using_store(store),
-                ids_from(None),
-                stamped(self._origin._replace(step_id=context.number)),
-                idempotent(context.idempotency_key),
-                doing_steps(steps),
-                edit_scope(default_reason=self._automation.name),
-            ):
-                item = self._automation.item_of(payload)
-                outcome.result = _as_json(self._invoke(self._automation.call, item, context), self._automation.name)
-                outcome.steps = steps.entries  # before the scope ends, which may store the outcome
+            copy_context().run(self._in_scope, outcome, payload, context, store, steps)
         except (OwnershipLost, StoreUnavailable, StaleWrite):
             raise
         except VersionConflict as error:  # of what it wrote: nothing is wrong with the item
@@ -249,6 +239,18 @@ class Attempts:
                 raise StaleWrite from error
             return Outcome(error=error, steps=steps.entries, began_at=outcome.began_at)
         return outcome
+
+    def _in_scope(self, outcome: Outcome, payload: Any, context: Context, store: Any, steps: Steps) -> None:
+        """Fill in the outcome; in a context that is given up afterwards, whatever the function sets in it."""
+        using_store(store).keep()
+        ids_from(None).keep()
+        stamped(self._origin._replace(step_id=context.number)).keep()
+        idempotent(context.idempotency_key).keep()
+        doing_steps(steps).keep()
+        with edit_scope(default_reason=self._automation.name):
+            item = self._automation.item_of(payload)
+            outcome.result = _as_json(self._invoke(self._automation.call, item, context), self._automation.name)
+            outcome.steps = steps.entries  # before the scope ends, which may store the outcome
 
 
 def _as_json(result: Any, name: str) -> Any:

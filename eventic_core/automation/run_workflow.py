@@ -215,17 +215,19 @@ class RunWorkflow:
         ended = self._table.set_state(self._run_id, "ended", before=("running", "paused", "stopped"), tx=tx)
         if not ended:  # cancelled meanwhile
             return
-        batches = {part.id: part.batch_id for part in self._parts()}
-        most = self._automation.max_attempts
-        pend(self._table, self._run_id, batches, tx, origin=self._origin, max_attempts=most)
-        close_retrying(self._table, self._run_id, tx, origin=self._origin)
+        executions = self._parts()
+        if self._table.counters(self._run_id, tx)[0].unfinished:  # it was stopped
+            batches = {part.id: part.batch_id for part in executions}
+            most = self._automation.max_attempts
+            pend(self._table, self._run_id, batches, tx, origin=self._origin, max_attempts=most)
+            close_retrying(self._table, self._run_id, tx, origin=self._origin)
         whole, *parts = self._table.counters(self._run_id, tx)
         failures = self._table.failures(self._run_id, tx)
         tolerated = whole.tolerated
         is_good = not whole.unfinished and whole.failed <= (tolerated if tolerated is not None else 0)
         is_good = is_good and not self._table.is_over(self._run_id, tx)
         by_part = {part.batch_execution_id: part for part in parts}
-        for execution in self._parts():
+        for execution in executions:
             part = by_part[execution.id]
             if is_good or not (part.failed or part.unfinished):
                 execution.complete()

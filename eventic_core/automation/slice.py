@@ -64,8 +64,13 @@ class Slice:
         with self._lock:
             if not self._entries:
                 self._began, self._began_ms = time.monotonic(), now_ms()
-            self._entries.setdefault(item.number, _Entry(item, [])).outcomes.append(outcome)
-            self._written.update(append.id for append in outcome.appends)
+            known = self._entries.get(item.number)
+            if known is None:
+                self._entries[item.number] = _Entry(item, [outcome])
+            else:
+                known.outcomes.append(outcome)
+            if outcome.appends:
+                self._written.update(append.id for append in outcome.appends)
 
     def clashes(self, outcome: Outcome) -> bool:
         """Tell whether an attempt wrote a record that another one of the slice wrote too."""

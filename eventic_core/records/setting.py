@@ -22,6 +22,10 @@ class Setting(Generic[T]):
         self._variable = variable
         self._value = value
 
+    def keep(self) -> None:
+        """Set it for the rest of this context, which somebody made for that: `contextvars.copy_context().run(...)`."""
+        self._variable.set(self._value)
+
     def __enter__(self) -> T:
         self._token: Token[T] = self._variable.set(self._value)
         return self._value

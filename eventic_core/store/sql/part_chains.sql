@@ -1,9 +1,9 @@
 -- Purpose: part of a write of versions of different records, several in a row of some: what they are. Most are made alike
 --          (by one run, of one class, by the same methods), so what they share is sent once, as links of a chain; a version
 --          that is passed through is sent as what differs from the last one, or `whole`.
--- Its id is a version 7 UUID (RFC 9562, 5.7) of the same moment as the last one's, so that they lie together.
+-- Its id is the last one's, a version 7 UUID, with 48 other random bits: they lie together in the index.
 record as materialized (
-    select r.version_id, left(r.version_id::text, 15) as moment, r.id, r.version, r.data::jsonb as data, r.step_id, r.chain,
+    select r.version_id, left(r.version_id::text, 24) as stem, r.id, r.version, r.data::jsonb as data, r.step_id, r.chain,
            r.number
     from unnest(%b::uuid[], %b::uuid[], %b::int[], %b::text[], %b::int[], %b::int[])
         with ordinality as r (version_id, id, version, data, step_id, chain, number)
@@ -21,7 +21,7 @@ record as materialized (
     where l.place = 1 and r.version >= l.length
 ), input as (
     select case when l.place = l.length then r.version_id
-                else (r.moment || substr(gen_random_uuid()::text, 16))::uuid end as version_id,
+                else (r.stem || lpad(to_hex((random() * 281474976710655)::bigint), 12, '0'))::uuid end as version_id,
            r.id, r.version - l.length + l.place as version, l.class_type,
            case when l.place = l.length then r.data when l.whole then l.data else r.data || l.data end as data,
            l.tombstone, l.schema_version, l.actor, l.reason, l.correlation_id, l.workflow_id, r.step_id, l.calls,
