@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from eventic_core.automation.declared import ITEMS, find
-from eventic_core.automation.executions import item_execution_id
 from eventic_core.automation.item import Attempts, Outcome
 from eventic_core.automation.outcomes import ItemExecutionVersions, pending
 from eventic_core.automation.sequences import unpacked
@@ -125,16 +124,14 @@ class Group:
             return []
         number_of = dict(zip(sequence, numbers, strict=False))
         items = self._table.batch_items(UUID(values["batch"]), sequence[0], sequence[-1])
-        found = [
-            (item_execution_id(values["run"], item.id), item) for item in items if item.sequence_number in number_of
-        ]
-        begun = set() if is_new else self._table.begun([execution_id for execution_id, _item in found])
         template = pending(values["run"], values["batch_execution"], self._automation.max_attempts)
-        return [
-            ItemExecutionVersions.of_fresh(execution_id, item, number_of[item.sequence_number], template, self._origin)
-            for execution_id, item in found
-            if execution_id not in begun
+        found = [
+            ItemExecutionVersions.of_fresh(item, number, template, self._origin)
+            for item in items
+            if (number := number_of.get(item.sequence_number)) is not None
         ]
+        begun = set() if is_new else self._table.begun([item.id for item in found])
+        return [item for item in found if item.id not in begun] if begun else found
 
     def _goes_on(self, state: str | None = None) -> bool:
         """Tell whether the run goes on, in the state it was just found in; if not, this group has been dealt with."""

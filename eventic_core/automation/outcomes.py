@@ -12,7 +12,7 @@ from uuid import UUID
 
 from pydantic_core import from_json, to_json
 
-from eventic_core.automation.executions import ItemExecution
+from eventic_core.automation.executions import ItemExecution, item_execution_id
 from eventic_core.automation.status import ExecutionStatus
 from eventic_core.automation.steering import Cancel, Skip, Snooze
 from eventic_core.records.ids import new_id
@@ -101,13 +101,12 @@ class ItemExecutionVersions:
         return cls(item.id, document, item.payload, item_id=item_id, version=item.version, origin=origin)
 
     @classmethod
-    def of_fresh(
-        cls, execution_id: UUID, item: BatchItem, number: int, template: dict[str, Any], origin: Origin
-    ) -> ItemExecutionVersions:
+    def of_fresh(cls, item: BatchItem, number: int, template: dict[str, Any], origin: Origin) -> ItemExecutionVersions:
         """Make the execution of an item that has none yet; `template` is what all of them are when they are pending."""
-        document = {**template, "item_id": str(item.id), "number": number}
-        payload = from_json(item.payload)
-        return cls(execution_id, document, payload, item_id=item.id, version=_NOT_STORED, origin=origin)
+        item_id = str(item.id)
+        document = {**template, "item_id": item_id, "number": number}
+        execution_id = item_execution_id(template["run_id"], item_id)
+        return cls(execution_id, document, from_json(item.payload), item_id=item.id, version=_NOT_STORED, origin=origin)
 
     @property
     def is_fresh(self) -> bool:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("eventic")
 _PLANNED_AT_ONCE = 5_000
 _DISTURBANCES = 10
-_GROUPS_WANTED = 96
+_GROUPS_WANTED = 64
 """So many that several workers have some each, where a batch is small and its items may be slow."""
 S = ExecutionStatus
 

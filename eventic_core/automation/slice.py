@@ -74,7 +74,7 @@ class Slice:
 
     def clashes(self, outcome: Outcome) -> bool:
         """Tell whether an attempt wrote a record that another one of the slice wrote too."""
-        return any(append.id in self._written for append in outcome.appends)
+        return bool(outcome.appends) and any(append.id in self._written for append in outcome.appends)
 
     def holds_work_of(self, item: ItemExecutionVersions) -> bool:
         """Tell whether it holds what an attempt at an item wrote or enqueued."""
