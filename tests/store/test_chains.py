@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID, uuid4
 
 import psycopg
@@ -18,6 +18,8 @@ from eventic_core.automation.outcomes import pending
 from eventic_core.errors import InvalidStateError
 from eventic_core.records.ids import new_id
 from eventic_core.records.port import Append, Passed, current_store
+from eventic_core.store import PostgresStore
+from eventic_core.store.handlers import HandlerList, Subscribed, Subscription
 
 
 def stored(url: str, record_id: UUID) -> list[tuple[Any, ...]]:
@@ -85,6 +87,27 @@ def test_a_chain_is_refused_whole_where_one_of_its_moves_is_illegal(eventic: str
     with pytest.raises(InvalidStateError):
         current_store().append([good, bad])
     assert stored(eventic, good.id) == stored(eventic, bad.id) == []
+
+
+@pytest.mark.usefixtures("eventic")
+def test_handlers_hear_of_each_version_that_is_passed_through() -> None:
+    Eventic.launch()
+    store = current_store()
+    assert isinstance(store, PostgresStore)
+    handlers = HandlerList(store.database, store.work)
+    wanted: dict[str, tuple[Literal["create", "update", "call"], str]] = {
+        "born": ("create", ""),
+        "moved": ("update", ""),
+        "second": ("call", "move 1"),
+    }
+    handlers.all = tuple(
+        Subscribed(Subscription(name, "ItemExecution", kind, method), "0", caught_up=True)
+        for name, (kind, method) in wanted.items()
+    )
+    made = chain(["PENDING", "PROCESSING", "COMPLETED"], [{}], [None])
+    made = made._replace(passed=tuple(one._replace(calls=one.reason) for one in made.passed))
+    heard = [work.id.replace(str(made.id), "it") for work in handlers.follow_ups([made])]
+    assert heard == ["born:it:0", "moved:it:1", "second:it:1", "moved:it:2"]
 
 
 # -- who was there first
