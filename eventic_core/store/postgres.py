@@ -55,9 +55,14 @@ def _forms(name: str, also: str = "", **parts: str) -> dict[tuple[bool, bool], s
 
 
 def _untold(forms: dict[tuple[bool, bool], str]) -> dict[tuple[bool, bool], str]:
-    """Make of the forms of a write those that give back only how many versions there are."""
-    told = "returning version_id, recorded_at, xid::text, position"
-    return {form: sql.replace(told, "returning 1") for form, sql in forms.items()}
+    """Make of the forms of a write those that give back one row, if it was written, instead of one for each version."""
+
+    def quiet(sql: str) -> str:
+        parts, insert, values = sql.rpartition("\ninsert into")
+        values = values.replace("returning version_id, recorded_at, xid::text, position", "returning 1")
+        return f"{parts}, written as ({insert}{values.rstrip()}\n)\nselect 1 from written limit 1"
+
+    return {form: quiet(sql) for form, sql in forms.items()}
 
 
 _CREATE_ONE = _forms("create_one")
@@ -178,7 +183,7 @@ class PostgresStore:
         self.work.announce(all_work, joined)
         if not told:
             return []
-        if len(rows) == 1:
+        if len(appends) == 1 and len(rows) == 1:
             return [_written(appends[0], rows[0][-3:])]
         by_id = {row[0]: row[1:] for row in rows}
         return [_written(append, by_id[append.version_id]) for append in appends]

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from importlib.resources import files
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
 
 from eventic_core.store import sql
-from eventic_core.store.executions import _FRESH_ITEMS, _GROUP_ITEMS, _LOCK_ITEMS, _PEND_ITEMS, _UNFINISHED_NUMBERS
+from eventic_core.store.executions import _GROUP_ITEMS, _LOCK_ITEMS, _PEND_ITEMS, _UNFINISHED_NUMBERS
 from eventic_core.store.sql import statement
 
 RUN, BATCH = str(uuid4()), str(uuid4())
 VALUES = {
     "run": RUN, "batch": BATCH, "batch_execution": str(uuid4()), "first": 1, "last": 10, "only": None, "after": 5,
-    "count": 10, "to": 10, "before": 0, "total": 10, "sequence": [1, 2], "numbers": [1, 2], "max_attempts": 1,
+    "count": 10, "to": 10, "before": 0, "total": 10, "max_attempts": 1,
     "actor": None, "correlation_id": None, "workflow_id": RUN, "generation": 0, "listed": False,
     "schedule": RUN, "backfill": None,
 }  # fmt: skip
 STATEMENTS = {
     "group_items": (_GROUP_ITEMS, VALUES, "records_item_executions"),
-    "fresh_items": (_FRESH_ITEMS, VALUES, "records_items"),
+    "batch_items": (statement("batch_items"), (BATCH, 1, 10), "records_items"),
+    "begun_items": (statement("begun_items"), ([UUID(RUN)],), "records_id_version_key"),
     "plan_items": (statement("plan_items"), VALUES, "records_items"),
     "pend_items": (_PEND_ITEMS, VALUES, "records_items"),
     "unfinished_numbers": (_UNFINISHED_NUMBERS, VALUES, "records_item_executions"),
