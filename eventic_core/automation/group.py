@@ -90,10 +90,10 @@ class Group:
         )
         try:
             done = self._do_all(items) if self._automation.window == 1 or self._is_careful else self._overlap(items)
+            if done and self._store_rest(ends_group=gone is None) and not self._slice.ended_group:
+                self._table.complete_group(self._run_id, self._assignment.run_id, self._assignment.owner, gone=gone)
         finally:
             self._count()
-        if done and self._store_rest(ends_group=gone is None) and not self._slice.ended_group:
-            self._table.complete_group(self._run_id, self._assignment.run_id, self._assignment.owner, gone=gone)
 
     @property
     def _is_planned(self) -> bool:
@@ -178,6 +178,7 @@ class Group:
             self._redo(refused)
 
     def _count(self) -> None:
+        """Tell metrics of the attempts that were made since."""
         found: Counter[str] = Counter()
         while self._tried:
             found[self._tried.popleft()] += 1

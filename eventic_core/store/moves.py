@@ -42,7 +42,7 @@ class Moves:
 
     @classmethod
     def of(cls, appends: Sequence[Append], head: Head) -> Moves | None:
-        """Check the moves of versions; `None` if no class has states and no record has several appends.
+        """Check the moves of versions; `None` if no class has states and no record has several versions.
 
         Args:
             appends: What is to be written, the versions of a record in a row.
@@ -53,7 +53,8 @@ class Moves:
             Invalid: The versions of a record are not in a row.
         """
         machines = {kind: _machine(kind) for kind in {append.class_type for append in appends}}
-        if not any(machines.values()) and len({append.id for append in appends}) == len(appends):
+        is_plain = not any(machines.values()) and not any(append.passed for append in appends)
+        if is_plain and len({append.id for append in appends}) == len(appends):
             return None
         made = _Made(machines, head)
         before = [made.take(append) for append in appends]

@@ -70,6 +70,9 @@ _ENQUEUE = {
     for worked in (False, True)
 }
 
+_NO_TABLES = (pg.UndefinedTable, pg.InvalidSchemaName, pg.UndefinedColumn)
+"""DBOS has made no tables, or a process is at it: it makes them in steps."""
+
 
 class QueueRow(NamedTuple):
     """A queue as DBOS's table holds it.
@@ -169,7 +172,7 @@ class WorkTable:
             parameters += self.work_parameters(work)
         try:
             rows = tx.fetch(sql, parameters) if tx is not None else self.database.fetch(sql, parameters)
-        except (pg.UndefinedTable, pg.InvalidSchemaName) as error:
+        except _NO_TABLES as error:
             raise not_launched() from error
         if not rows and checkpoint is not None:
             raise self.refusal(checkpoint)
@@ -230,7 +233,7 @@ class WorkTable:
 
         try:
             self.database.persist(insert)
-        except (pg.UndefinedTable, pg.InvalidSchemaName) as error:
+        except _NO_TABLES as error:
             raise not_launched() from error
         self._known_queues.add(queue.name)
 
@@ -332,10 +335,10 @@ class WorkTable:
         return [name for (name,) in slot.run(_EXECUTORS, ())]
 
     def owners(self, executor: str, slot: Slot) -> list[str]:
-        """List the tokens of the claims of an executor's unfinished work; none where there is no work at all."""
+        """List the tokens of the claims of an executor's unfinished work; none where the tables are only being made."""
         try:
             return [owner for (owner,) in slot.run(_OWNERS, (executor,))]
-        except (pg.UndefinedTable, pg.InvalidSchemaName):
+        except _NO_TABLES:
             return []
 
     def take_over(
@@ -351,7 +354,7 @@ class WorkTable:
         try:
             rows = (slot or self.database).run(_TAKE_OVER, parameters)
             return [(run, executor) for run, executor in rows]
-        except (pg.UndefinedTable, pg.InvalidSchemaName) as error:
+        except _NO_TABLES as error:
             raise not_launched() from error
 
 
