@@ -49,4 +49,5 @@ def test_a_process_begins_while_another_one_is_making_the_tables(eventic: str) -
     slot = Slot(store.database)
     slot.take()
     TakeOver(store, slot).inherit()
+    assert store.work.owners(slot.name, slot) == []
     slot.give_up()
