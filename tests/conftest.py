@@ -48,7 +48,7 @@ def rows(url: str, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
         return connection.execute(sql.encode(), parameters or None).fetchall()
 
 
-def until(find: Callable[[], T], what: str = "what is waited for", *, seconds: float = 60) -> T:
+def until(find: Callable[[], T], what: str = "what is waited for", *, seconds: float = 100) -> T:
     """Wait until something is found that is not empty, and give it."""
     deadline = time.monotonic() + seconds
     while not (found := find()):
@@ -66,7 +66,7 @@ def make_open_folder() -> Path:
 
 def remove_when_stopped(folder: Path) -> None:
     """Remove a folder once the embedded server in it has stopped, which follows its last user's end."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 100
     while list(folder.glob("**/postmaster.pid")):
         assert time.monotonic() < deadline, f"a server still runs in {folder}"
         time.sleep(0.05)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from eventic_core.automation import ItemExecution
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from eventic_core.automation import Run
     from eventic_core.automation.declared import DeclaredAutomation
     from eventic_core.automation.progress import Progress
 
-SECONDS = 60.0
+SECONDS = 100
 
 
 def numbered(count: int) -> list[dict[str, int]]:
@@ -53,11 +52,3 @@ def counted(progress: Progress) -> dict[str, int]:
     """Give what a run's counters say of statuses, without those that are nothing."""
     names = ("pending", "processing", "retrying", "completed", "failed", "cancelled", "skipped")
     return {name.upper(): getattr(progress, name) for name in names if getattr(progress, name)}
-
-
-def until(condition: Callable[[], object]) -> None:
-    """Wait until something is so."""
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.02)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 from batch_worker import CONCURRENCY, GROUP_SIZE, Ended, Imported, by_group, by_item, poison
+from conftest import until
 from killing import restart
 
 from eventic_core import Eventic
@@ -54,7 +55,7 @@ class Workers:
 
     def kill(self, child: subprocess.Popen[str]) -> None:
         child.kill()
-        child.communicate(timeout=30)
+        child.communicate(timeout=100)
         self.running.remove(child)
 
     def noted(self) -> list[Call]:
@@ -155,13 +156,10 @@ def check(url: str, run: Run, calls: list[Call], *, total: int) -> int:
 
 
 def wait_for_handler() -> None:
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not Ended.where().all():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(Ended.where().all)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_run_survives_two_kills_and_a_restart_of_postgres(own_server: tuple[str, Path], tmp_path: Path) -> None:
     url, data = own_server
     total = 20_000

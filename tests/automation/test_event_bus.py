@@ -52,7 +52,7 @@ def test_a_raising_handler_is_logged_and_the_others_hear(caplog: pytest.LogCaptu
 
 def test_threads_work_beside_each_other_and_shutdown_waits() -> None:
     bus = EventBus(use_async=True, max_workers=2)
-    both, names = threading.Barrier(2, timeout=30), set()
+    both, names = threading.Barrier(2, timeout=100), set()
 
     def meet(_event: Rang) -> None:
         both.wait()

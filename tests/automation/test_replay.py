@@ -154,7 +154,7 @@ def ran(work: Work, *rows: Any, how: Any = replayed) -> Run:
     with_work(work)
     batch = how.batch(str(uuid4()), rows)
     run: Run = how.start(batch, correlation_id="case-7")
-    run.wait(timeout_seconds=60)
+    run.wait(timeout_seconds=100)
     return run
 
 
@@ -491,7 +491,7 @@ def test_work_is_dropped_and_counted(url: str) -> None:
             Letter(text="handled")
 
     run = ran(work, {"writes": True}, {"writes": False})
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 100
     while not SEEN:
         assert time.monotonic() < deadline
         time.sleep(0.01)

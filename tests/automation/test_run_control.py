@@ -91,7 +91,7 @@ def test_a_paused_run_begins_no_more_items_and_goes_on_when_resumed() -> None:
     assert done < 40
     assert run.status == S.PROCESSING
     run.resume()
-    run.wait(timeout_seconds=60)
+    run.wait(timeout_seconds=100)
     assert statuses(run) == ["COMPLETED"] * 40
     assert not run.paused
     assert next(version for version in run.history() if version.paused).stamp.actor == "ada"
@@ -109,7 +109,7 @@ def test_a_pause_in_a_part_of_a_unit_of_work_that_fails_is_taken_back() -> None:
     assert (run.paused, run.progress().state) == (False, "running")
     assert Fruit.hydrate(kept.id).number == -1
     GATE.set()
-    assert run.wait(timeout_seconds=60).status == S.COMPLETED
+    assert run.wait(timeout_seconds=100).status == S.COMPLETED
 
 
 def test_only_a_run_that_goes_on_is_paused_and_only_a_paused_one_resumed() -> None:
@@ -162,7 +162,7 @@ def test_an_item_that_is_deleted_before_it_begins_is_no_part_of_the_run() -> Non
     (gone,) = Item.where(batch_id=batch.id, sequence_number=37).all()
     gone.delete()
     GATE.set()
-    run.wait(timeout_seconds=60)
+    run.wait(timeout_seconds=100)
     assert run.status == S.COMPLETED
     assert counted(run.progress()) == {"COMPLETED": 39}
     assert fruit_of(run) == [number for number in range(1, 41) if number != 37]
@@ -197,7 +197,7 @@ def test_failed_items_are_done_again_in_a_new_attempt_of_the_run() -> None:
     assert (run.status, counted(run.progress())) == (S.FAILED, {"COMPLETED": 3, "FAILED": 3})
     BROKEN.clear()
     assert run.redrive() == 3
-    run.wait(timeout_seconds=60)
+    run.wait(timeout_seconds=100)
     assert (run.status, run.attempt, run.error_summary) == (S.COMPLETED, 2, None)
     assert counted(run.progress()) == {"COMPLETED": 6}
     assert run.progress().failures == {}
@@ -235,7 +235,7 @@ def test_some_failed_items_are_done_again(filters: dict[str, Any], again: list[i
     BROKEN.clear()
     CALLS.clear()
     assert run.redrive(**filters) == len(again)
-    run.wait(timeout_seconds=60)
+    run.wait(timeout_seconds=100)
     assert run.status == S.FAILED
     assert sorted(calls_of(run)) == again
     left = {2, 3, 4, 5} - set(again)
@@ -247,7 +247,7 @@ def test_each_redriven_item_has_all_its_attempts_anew() -> None:
     run = ended(gated, 1)
     for attempt in (2, 3):
         run.redrive()
-        run.wait(timeout_seconds=60)
+        run.wait(timeout_seconds=100)
         assert (run.attempt, executions(run)[0].attempt_count) == (attempt, 2 * attempt)
     assert calls_of(run) == {1: 6}
 
@@ -258,7 +258,7 @@ def test_a_completed_run_that_tolerated_failures_may_be_redriven() -> None:
     assert run.status == S.COMPLETED
     BROKEN.clear()
     run.redrive()
-    run.wait(timeout_seconds=60)
+    run.wait(timeout_seconds=100)
     assert (run.status, counted(run.progress())) == (S.COMPLETED, {"COMPLETED": 3})
 
 
@@ -296,7 +296,7 @@ def test_waiting_ends_with_the_run_or_its_time() -> None:
     with pytest.raises(ResultTimeout, match=r"did not end within 0\.05 s: 0 of 3 items are done"):
         run.wait(timeout_seconds=0.05)
     GATE.set()
-    assert run.wait(timeout_seconds=60) is run
+    assert run.wait(timeout_seconds=100) is run
     assert run.status == S.COMPLETED
 
 
@@ -322,7 +322,7 @@ def test_progress_is_told_in_lines_where_there_is_no_terminal() -> None:
     run = started(gated, 30)
     told = io.StringIO()
     with redirect_stderr(told):
-        run.wait(progress=True, timeout_seconds=60)
+        run.wait(progress=True, timeout_seconds=100)
     assert f"run {run.id}" in told.getvalue()
     assert "30" in told.getvalue().splitlines()[-1]
 

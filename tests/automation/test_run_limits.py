@@ -118,7 +118,7 @@ def test_one_failure_more_than_is_tolerated_stops_the_run() -> None:
     assert run.status == S.FAILED
     run.tolerate(2)
     assert run.redrive(failed=False) == 0
-    run.wait(timeout_seconds=60)
+    run.wait(timeout_seconds=100)
     assert counted(run.progress()) == {"COMPLETED": seen.get("COMPLETED", 0) + left, "FAILED": 2}
 
 
@@ -155,7 +155,7 @@ def test_what_is_tolerated_may_be_changed_while_the_run_goes_on() -> None:
     until(lambda: strict.id in BEGUN)
     strict.tolerate("100%")
     GATE.set()
-    strict.wait(timeout_seconds=60)
+    strict.wait(timeout_seconds=100)
     assert (strict.status, strict.progress().failed, strict.tolerated_failures) == (S.COMPLETED, 3, "100%")
     assert [version.tolerated_failures for version in strict.history() if version.stamp.reason == "tolerate"] == [
         "100%"
@@ -169,7 +169,7 @@ def test_fewer_than_have_failed_already_stops_the_run() -> None:
     until(lambda: BEGUN.count(run.id) > len(GOOD) + 1)
     run.tolerate(None, {"ValueError": 0})
     GATE.set()
-    run.wait(timeout_seconds=60)
+    run.wait(timeout_seconds=100)
     assert run.status == S.FAILED
     assert run.progress().failures == {"ValueError": 1}
 
@@ -186,7 +186,7 @@ def test_what_is_neither_a_count_nor_a_percentage_is_refused(tolerated: int | st
     with pytest.raises(Invalid, match="as a count"):
         run.tolerate(tolerated)
     GATE.set()
-    assert run.wait(timeout_seconds=60).tolerated_failures is None
+    assert run.wait(timeout_seconds=100).tolerated_failures is None
 
 
 def test_a_fraction_of_an_item_is_refused() -> None:

@@ -85,7 +85,7 @@ class Workers:
     def kill(self, child: subprocess.Popen[str]) -> None:
         self.running.remove(child)
         child.kill()
-        child.communicate(timeout=30)
+        child.communicate(timeout=100)
 
     def replace_dead(self) -> int:
         """Start another one for each that has died; gives how many."""
@@ -103,7 +103,7 @@ class Workers:
             child.terminate()
         codes = []
         for child in self.running:
-            child.communicate(timeout=60)
+            child.communicate(timeout=100)
             codes.append(child.returncode)
         self.running.clear()
         return codes
@@ -135,7 +135,7 @@ def check(url: str, *oracles: dict[str, str]) -> None:
         assert problems(connection, {what: sql for some in oracles for what, sql in some.items()}) == []
 
 
-def until(holds: Callable[[], object], workers: Workers, *, seconds: float = 60) -> None:
+def until(holds: Callable[[], object], workers: Workers, *, seconds: float = 100) -> None:
     """Wait until something holds, with a new worker for each that dies."""
     deadline = time.monotonic() + seconds
     while not holds():

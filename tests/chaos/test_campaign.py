@@ -13,7 +13,7 @@ SEED = 11
 FAULTS = ["kill_a_worker", "restart_postgres", "exhaust_connections", "cut_off_while_stopped"]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_nothing_is_lost_or_done_twice_whatever_happens(own_server: tuple[str, Path], tmp_path: Path) -> None:
     url, data = own_server
     told: list[str] = []

@@ -57,7 +57,7 @@ def import_customer(row: Row) -> dict[str, int]:
 @automation("cli wait", item_schema=Gate, concurrency=1, group_size=1)
 def wait_for(gate: Gate) -> None:
     """Wait for a file."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 100
     while not Path(gate.path).exists():
         assert time.monotonic() < deadline, f"{gate.path} never came"
         time.sleep(0.01)

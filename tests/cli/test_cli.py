@@ -142,7 +142,7 @@ def test_an_interrupt_ends_with_130(database_url: str) -> None:
             ).fetchall():
                 assert child.poll() is None
             child.send_signal(signal.SIGINT)
-            _, errors = child.communicate(timeout=30)
+            _, errors = child.communicate(timeout=100)
     assert (child.returncode, errors.strip()) == (130, "Interrupted.")
 
 

@@ -165,7 +165,7 @@ def test_an_ended_run_is_neither_paused_resumed_nor_cancelled(
 def work(url: str, *words: str) -> subprocess.CompletedProcess[str]:
     """Call `eventic dag` as a process that does the jobs."""
     command = [sys.executable, "-m", "eventic_core", "dag", *words, "--work", "--database-url", url]
-    return subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=False, timeout=100)
 
 
 def test_a_process_that_works_does_a_run_to_its_end_and_exits_with_what_became_of_it(

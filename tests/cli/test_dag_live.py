@@ -161,7 +161,7 @@ class Terminal:
         return bool(found)
 
     def read_until(self, text: str) -> None:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 100
         while text not in self.plain:
             assert self.read(), self.text
             assert time.monotonic() < deadline, self.text
@@ -186,7 +186,7 @@ class Terminal:
         while self.read():
             pass
         os.close(self._here)
-        return self.process.wait(timeout=60)
+        return self.process.wait(timeout=100)
 
 
 def watching(run: DagRun, url: str) -> Terminal:

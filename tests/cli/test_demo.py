@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import airportsdata
 import psycopg
 import pytest
-from conftest import rows
+from conftest import rows, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +22,7 @@ CORRECTIONS = 1623  # of airportsdata 20260905, which the facts below are of too
 VERSIONS = ROWS + CORRECTIONS
 NEIGHBOURS, ALONE, AT_ONE_PLACE = 7849, 31, 4
 COUNTRIES = 233
+HANG_SECONDS = 250
 FACTS = (
     "BFF Western Nebraska Regional Airport, Scottsbluff, Nebraska, US",
     "3967.3 -> 3967.0",
@@ -58,7 +59,7 @@ def command(url: str) -> list[str]:
 
 
 def run(url: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(url), capture_output=True, text=True, check=True, timeout=100)
+    return subprocess.run(command(url), capture_output=True, text=True, check=True, timeout=HANG_SECONDS)
 
 
 def counts(url: str) -> dict[str, tuple[int, int, int]]:
@@ -138,12 +139,9 @@ def done(url: str) -> tuple[int, int, int]:
 
 def wait_until_alone(url: str) -> None:
     """Wait until the server has noticed that the killed ones are gone."""
-    others = """select count(*) from pg_stat_activity where datname = current_database()
+    others = """select 1 from pg_stat_activity where datname = current_database()
                 and pid <> pg_backend_pid() and backend_type = 'client backend'"""
-    until = time.monotonic() + 20
-    while rows(url, others) != [(0,)]:
-        assert time.monotonic() < until
-        time.sleep(0.02)
+    until(lambda: not rows(url, others), "the killed ones are gone")
 
 
 def kill_when(url: str, reached: Callable[[int, int, int], bool]) -> bool:
@@ -160,9 +158,7 @@ def kill_when(url: str, reached: Callable[[int, int, int], bool]) -> bool:
 
 
 def test_first_run_prints_the_facts_and_the_second_changes_nothing(database_url: str) -> None:
-    start = time.monotonic()
     first = run(database_url)
-    assert time.monotonic() - start < 60
     assert facts_in(first.stdout) == set(FACTS)
     assert f"airports loaded: {ROWS:,} of {ROWS:,}" in first.stderr
     assert f"{ROWS:,} of {ROWS:,} ({AT_ONE_PLACE} failed" in first.stderr
@@ -176,7 +172,7 @@ def test_first_run_prints_the_facts_and_the_second_changes_nothing(database_url:
     assert content(database_url) == before
 
 
-@pytest.mark.timeout(300)  # eight demos, one after the other
+@pytest.mark.timeout(600)  # eight demos, one after the other
 def test_killed_at_any_moment_it_ends_as_if_never_killed(database_url: str, migrated_url: str) -> None:
     moments: list[Callable[[int, int, int], bool]] = [
         lambda stored, *_: stored > ROWS // 2,
@@ -205,7 +201,7 @@ def test_two_at_once_share_the_work(database_url: str) -> None:
         subprocess.Popen(command(database_url), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for _ in range(2)
     ]
-    ended = [(*process.communicate(timeout=100), process.returncode) for process in both]
+    ended = [(*process.communicate(timeout=HANG_SECONDS), process.returncode) for process in both]
     assert [code for *_, code in ended] == [0, 0], [errors[-500:] for _, errors, _ in ended]
     assert counts(database_url)["DemoAirport"] == (VERSIONS, ROWS, ROWS)
     assert counts(database_url)["DemoNeighbour"] == (NEIGHBOURS, NEIGHBOURS, NEIGHBOURS)
@@ -219,7 +215,7 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPat
     (tmp_path / "airportsdata.py").write_text("raise ImportError('not here')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     ended = subprocess.run(
-        command("postgresql://nobody@127.0.0.1:1/none"), capture_output=True, text=True, check=False, timeout=60
+        command("postgresql://nobody@127.0.0.1:1/none"), capture_output=True, text=True, check=False, timeout=100
     )
     assert (ended.returncode, ended.stdout) == (3, "")
     assert 'pip install "eventic-core[embedded]"' in ended.stderr

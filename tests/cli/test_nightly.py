@@ -10,19 +10,18 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import psycopg
 import pytest
-from conftest import rows
+from conftest import rows, until
 from test_dag_live import Terminal
 
 APP = ("--app", "eventic_core.cli._nightly")
 NIGHTLY = ("run", "demo-nightly", *APP, "--work")
 JOBS = {"extract", "countries", "highest", "unknown", "load", "gate", "publish", "hold", "report"}
-SECONDS = 60
+SECONDS = 100
 PLANT = """
 import sys
 from eventic_core import Eventic
@@ -93,13 +92,6 @@ def run(url: str, *words: str) -> list[str]:
     return lines
 
 
-def wait_until(is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 @contextmanager
 def held_back(url: str, code: str) -> Iterator[Callable[[], bool]]:
     """Keep a country from being stored, as somebody who writes it would; gives whether a worker waits for that."""
@@ -114,7 +106,7 @@ def held_back(url: str, code: str) -> Iterator[Callable[[], bool]]:
 def kill_when_stored(url: str, run_id: str, count: int) -> None:
     """Go on with a run until so many countries are stored, and kill what does so; it may have ended before."""
     worker = begin(url, "watch", run_id, *APP, "--work")
-    wait_until(lambda: worker.poll() is not None or rows(url, STORED)[0][0] >= count)
+    until(lambda: worker.poll() is not None or rows(url, STORED)[0][0] >= count)
     worker.kill()
     worker.communicate()
 
@@ -180,7 +172,7 @@ def test_killed_in_the_middle_it_is_ended_by_whoever_watches_and_works(migrated_
     assert worker.stdout is not None
     run_id = worker.stdout.readline().strip()
     with held_back(migrated_url, "US") as is_blocked:
-        wait_until(is_blocked)
+        until(is_blocked)
         worker.kill()
         worker.communicate()
     kill_when_stored(migrated_url, run_id, 1)
@@ -196,7 +188,7 @@ def test_told_to_stop_it_drains_and_leaves_the_run_to_the_next_worker(migrated_u
     plant(migrated_url, every=60)
     with held_back(migrated_url, "US") as is_blocked:
         worker = begin(migrated_url, *NIGHTLY, drain_seconds=0.5)
-        wait_until(is_blocked)
+        until(is_blocked)
         worker.send_signal(number)
         code, lines, errors = end(worker)
     assert code == 130

@@ -37,7 +37,7 @@ class CliStory(Record):
 def refused(*arguments: str) -> tuple[int, str]:
     """Run `dbos-runner` where it cannot start; gives its exit code and its last line."""
     command = [sys.executable, *RUNNER, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
     assert "Traceback" not in done.stderr
     assert "hunter2" not in done.stderr
     return done.returncode, done.stderr.splitlines()[-1]
@@ -49,7 +49,7 @@ def line_of(*arguments: str, number: int = signal.SIGTERM) -> str:
         assert worker.stderr is not None
         line = worker.stderr.readline()
         worker.send_signal(number)
-        _, errors = worker.communicate(timeout=60)
+        _, errors = worker.communicate(timeout=100)
     assert worker.returncode == 0, line + errors
     first, last = errors.splitlines()
     assert first == "Stopping: what runs is waited for."
@@ -179,7 +179,7 @@ def test_a_role_that_makes_no_tables_can_work_after_a_migration(server_url: str,
             line = worker.stderr.readline()
             assert "works on" in line, line
             script = "import sys; from shop import *; Eventic.init(name='shop', database_url=sys.argv[1]); CliStory()"
-            subprocess.run([sys.executable, "-c", script, url], check=True, timeout=60)
+            subprocess.run([sys.executable, "-c", script, url], check=True, timeout=100)
             done_sql = b"select count(*) from eventic.records where data->>'title' = 'published'"
             for _ in range(1000):
                 if connection.execute(done_sql).fetchone() == (1,):
@@ -188,7 +188,7 @@ def test_a_role_that_makes_no_tables_can_work_after_a_migration(server_url: str,
             else:
                 pytest.fail("nothing was done")
             worker.send_signal(signal.SIGTERM)
-            _, errors = worker.communicate(timeout=60)
+            _, errors = worker.communicate(timeout=100)
             assert (worker.returncode, len(errors.splitlines())) == (0, 2)
         finally:
             worker.kill()

@@ -27,5 +27,5 @@ def working(application: str, url: str, folder: Path) -> Iterator[None]:
         yield
     finally:
         worker.terminate()
-        worker.wait(timeout=60)
+        worker.wait(timeout=100)
     assert "Traceback" not in log.read_text()

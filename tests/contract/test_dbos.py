@@ -11,7 +11,6 @@ import inspect
 import itertools
 import re
 import threading
-import time
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import Any
 import dbos
 import psycopg
 import pytest
-from conftest import new_database
+from conftest import new_database, until
 from dbos import DBOS, DBOSClient, SetEnqueueOptions, SetWorkflowID, SQLAlchemyDatasource
 from dbos import _context as context
 from dbos import _core as core
@@ -489,10 +488,7 @@ def empty(url: str) -> None:
 
 
 def ended(url: str, run: str) -> None:
-    deadline = time.monotonic() + 30
-    while state(url, run)["status"] in ("PENDING", "ENQUEUED"):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(lambda: state(url, run)["status"] not in ("PENDING", "ENQUEUED"))
 
 
 def test_a_claim_makes_a_run_ours(url: str, empty: None) -> None:

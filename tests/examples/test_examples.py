@@ -23,7 +23,7 @@ def run(app: Path, url: str, directory: Path) -> str:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=100,
         cwd=directory,
         env=environment,
     )

@@ -38,7 +38,7 @@ class Parcel(Record, class_type="ChildRunParcel"):
 
 
 def ended(run: DagRun) -> DagRun:
-    return run.wait(timeout_seconds=60)
+    return run.wait(timeout_seconds=100)
 
 
 @automation("children: pack")

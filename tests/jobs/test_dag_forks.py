@@ -35,7 +35,7 @@ class Bale(Record, class_type="DagForksBale"):
 
 
 def ended(run: DagRun) -> DagRun:
-    return run.wait(timeout_seconds=60)
+    return run.wait(timeout_seconds=100)
 
 
 def called(context: JobContext) -> None:

@@ -55,7 +55,7 @@ class Workers:
     def kill(self) -> None:
         child = self.running.pop(0)
         child.kill()
-        child.communicate(timeout=30)
+        child.communicate(timeout=100)
 
 
 def wait_for(run: DagRun, share: float) -> None:
@@ -66,7 +66,7 @@ def wait_for(run: DagRun, share: float) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_dag_survives_kills_and_a_restart_of_postgres(own_server: tuple[str, Path], tmp_path: Path) -> None:
     url, data = own_server
     Eventic.init(name="kills", database_url=url)
@@ -92,7 +92,7 @@ def test_a_dag_survives_kills_and_a_restart_of_postgres(own_server: tuple[str, P
         Eventic.shutdown()
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_jobs_that_kill_their_worker_are_given_up_and_the_rest_ends(
     own_server: tuple[str, Path], tmp_path: Path
 ) -> None:
@@ -129,7 +129,7 @@ def test_jobs_that_kill_their_worker_are_given_up_and_the_rest_ends(
         Eventic.shutdown()
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_workers_that_die_at_any_statement_do_each_job_once(database_url: str, tmp_path: Path) -> None:
     Eventic.init(name="kills", database_url=database_url)
     workers = Workers(database_url, tmp_path)

@@ -44,7 +44,7 @@ class Parcel(Record, class_type="DagMarksParcel"):
 
 
 def ended(run: DagRun) -> DagRun:
-    return run.wait(timeout_seconds=60)
+    return run.wait(timeout_seconds=100)
 
 
 def until_done(workflow_id: str) -> None:

@@ -42,7 +42,7 @@ class Row(BaseModel):
 
 
 def ended(run: DagRun) -> DagRun:
-    return run.wait(timeout_seconds=60)
+    return run.wait(timeout_seconds=100)
 
 
 def crates(run: DagRun) -> list[str]:

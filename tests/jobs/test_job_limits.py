@@ -44,7 +44,7 @@ def calls(workers: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pa
     yield found
     unhurried.undo()
     child.terminate()
-    child.communicate(timeout=60)
+    child.communicate(timeout=100)
 
 
 def ended(*runs: DagRun) -> None:

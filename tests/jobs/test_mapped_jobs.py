@@ -38,7 +38,7 @@ class Word(BaseModel):
 
 
 def ended(run: DagRun) -> DagRun:
-    return run.wait(timeout_seconds=60)
+    return run.wait(timeout_seconds=100)
 
 
 @job

@@ -49,10 +49,10 @@ class Workers:
     def kill(self, pid: int) -> None:
         child = self.running.pop(pid)
         child.kill()
-        child.communicate(timeout=30)
+        child.communicate(timeout=100)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_each_due_time_has_one_run_whoever_dies(eventic: str, tmp_path: Path) -> None:
     workers = Workers(eventic, tmp_path)
     try:

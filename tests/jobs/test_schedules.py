@@ -112,7 +112,7 @@ def days(schedule: Schedule, *before: int) -> list[datetime]:
 
 
 def ended(run: DagRun) -> DagRun:
-    return run.wait(timeout_seconds=60)
+    return run.wait(timeout_seconds=100)
 
 
 # -- firing
@@ -376,7 +376,7 @@ def test_runs_of_others_and_of_backfills_do_not_count(workers: str) -> None:
     set_back(workers, schedule, 20 * SECOND)
     assert days(schedule, 0)[0] in due_of(schedule)
     GATE.set()
-    backfill.wait(timeout_seconds=60)
+    backfill.wait(timeout_seconds=100)
 
 
 # -- steering
@@ -576,7 +576,7 @@ def test_a_backfill_runs_for_each_due_time_of_a_range_that_has_no_run() -> None:
     first, second, third, fourth = days(schedule, 9, 8, 7, 6)
     ended(ECHO.start(due_at=second)).update(schedule_id=schedule.id, due_at=second)
     backfill = schedule.backfill(first, fourth)
-    backfill.wait(timeout_seconds=60)
+    backfill.wait(timeout_seconds=100)
     assert (backfill.status, backfill.due_count, backfill.started_count, backfill.skipped_count) == (
         S.COMPLETED,
         3,
@@ -587,7 +587,7 @@ def test_a_backfill_runs_for_each_due_time_of_a_range_that_has_no_run() -> None:
     assert [(due.due_at, due.is_own) for due in backfill.due_times()] == [(first, True), (second, False), (third, True)]
     assert [run.due_at for run in backfill.runs()] == [first, third]
     assert {run.result("echo") for run in backfill.runs()} == {f"then {due.isoformat()}" for due in (first, third)}
-    again = schedule.backfill(first, fourth).wait(timeout_seconds=60)
+    again = schedule.backfill(first, fourth).wait(timeout_seconds=100)
     assert again.progress() == (3, 3, 0, 0, 0)
     assert [one.id for one in schedule.backfills()] == [again.id, backfill.id]
 
@@ -603,7 +603,7 @@ LASTING = dag("schedules: lasting", lasting)
 
 def test_a_backfill_has_no_more_runs_at_a_time_than_it_may() -> None:
     schedule = daily(LASTING)
-    backfill = schedule.backfill(*days(schedule, 14, 2), at_a_time=2).wait(timeout_seconds=60)
+    backfill = schedule.backfill(*days(schedule, 14, 2), at_a_time=2).wait(timeout_seconds=100)
     assert backfill.progress() == (12, 0, 12, 12, 0)
     moments = []
     for run in backfill.runs():
@@ -636,7 +636,7 @@ def test_a_backfill_that_is_cancelled_starts_no_more() -> None:
 def test_a_backfill_of_which_a_run_cannot_be_started_has_failed() -> None:
     schedule = daily(ECHO, parameters={"text": "there"})
     FAULTS.add("text")
-    backfill = schedule.backfill(*days(schedule, 5, 3)).wait(timeout_seconds=60)
+    backfill = schedule.backfill(*days(schedule, 5, 3)).wait(timeout_seconds=100)
     assert backfill.status == S.FAILED
     assert backfill.error_summary is not None
     assert "fits no more" in backfill.error_summary

@@ -130,7 +130,7 @@ def sums(name: str, **more: Any) -> dict[str, Job]:
 
 
 def ended(run: DagRun) -> DagRun:
-    return run.wait(timeout_seconds=60)
+    return run.wait(timeout_seconds=100)
 
 
 def reread() -> None:

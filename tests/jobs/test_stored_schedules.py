@@ -128,7 +128,7 @@ def daily(of: StoredDag, **options: Any) -> Schedule:
 
 
 def ended(run: DagRun) -> DagRun:
-    return run.wait(timeout_seconds=60)
+    return run.wait(timeout_seconds=100)
 
 
 def runs_of(one: Job) -> list[DagRun]:
@@ -235,7 +235,7 @@ def test_what_no_worker_has_declared_waits_for_one_that_has(workers: str, name: 
 
 def test_a_stored_dag_is_backfilled_with_its_records_of_now(name: str) -> None:
     schedule = daily(pair(name, "acme"), anchor=ago(DAY / 2))
-    backfill = schedule.backfill(ago(3 * DAY), ago(SECOND)).wait(timeout_seconds=60)
+    backfill = schedule.backfill(ago(3 * DAY), ago(SECOND)).wait(timeout_seconds=100)
     assert (backfill.status, backfill.stored, backfill.client_id) == (S.COMPLETED, True, "acme")
     assert [run.status for run in backfill.runs()] == [S.COMPLETED] * 3
     assert all(run.result("loud").startswith("FIRST ") for run in backfill.runs())
@@ -246,7 +246,7 @@ def test_a_backfill_of_what_is_stored_no_more_fails(name: str) -> None:
     schedule = daily(stored, anchor=ago(DAY / 2))
     for one in stored.jobs.values():
         one.delete()
-    backfill = schedule.backfill(ago(3 * DAY), ago(SECOND)).wait(timeout_seconds=60)
+    backfill = schedule.backfill(ago(3 * DAY), ago(SECOND)).wait(timeout_seconds=100)
     assert backfill.status == S.FAILED
     assert "No job is stored" in str(backfill.error_summary)
 
@@ -451,7 +451,7 @@ def test_the_schedule_of_a_job_is_asked_and_steered_like_another_and_not_stored(
     assert {moment.hour for moment in schedule.next_due(400)} == {1, 2}
     run = ended(schedule.run_now())
     assert (run.schedule_id, run.due_at) == (one.id, None)
-    backfill = schedule.backfill(ago(3 * DAY), ago(SECOND), at_a_time=2).wait(timeout_seconds=60)
+    backfill = schedule.backfill(ago(3 * DAY), ago(SECOND), at_a_time=2).wait(timeout_seconds=100)
     assert [run.status for run in backfill.runs()] == [S.COMPLETED] * 3
     assert {run.dag for run in backfill.runs()} == {name}
     assert [found.id for found in schedule.backfills()] == [backfill.id]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from datetime import timedelta
 from typing import Any
 
 import psycopg
+from conftest import until
 
 from eventic_core.operations.retention import RetentionRule
 
@@ -46,15 +46,10 @@ def age(url: str, days: int = 100) -> None:
 
 def caught_up(url: str) -> None:
     """Wait until workers have read what their handlers could have missed."""
-    deadline = time.monotonic() + 30
-    while rows(url, "select 1 from eventic.handlers where not caught_up"):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    until(lambda: not rows(url, "select 1 from eventic.handlers where not caught_up"))
 
 
 def settle_workflows(url: str) -> None:
     """Wait until no run is unfinished."""
-    deadline = time.monotonic() + 30
-    while rows(url, "select 1 from dbos.workflow_status where status in ('ENQUEUED', 'PENDING', 'DELAYED')"):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    unfinished = "select 1 from dbos.workflow_status where status in ('ENQUEUED', 'PENDING', 'DELAYED')"
+    until(lambda: not rows(url, unfinished))

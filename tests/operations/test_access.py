@@ -68,7 +68,7 @@ def test_a_principal_has_a_name_and_a_role(name: str, role: Role) -> None:
 
 
 def ask(port: int, path: str, **headers: str) -> tuple[int, str | None]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=100)
     try:
         connection.request("GET", path, headers=headers)
         response = connection.getresponse()

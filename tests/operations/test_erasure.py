@@ -100,7 +100,7 @@ def test_no_table_holds_a_value_any_more_and_all_versions_can_be_read(workers: s
     refused = QUEUE.enqueue(refuse, person.id, marker)
     with pytest.raises(ValueError, match="is refused"):
         refused.result()
-    run = load.start(load.batch(uuid4().hex, [{"person": str(person.id), "name": marker}])).wait(timeout_seconds=60)
+    run = load.start(load.batch(uuid4().hex, [{"person": str(person.id), "name": marker}])).wait(timeout_seconds=100)
     held = {"eventic.records", "eventic.record_keys", "dbos.operation_outputs", "dbos.workflow_input"}
     assert held <= where(workers, uuid_of(marker))
 
@@ -144,7 +144,7 @@ def test_who_read_it_before_cannot_write_the_values_back(workers: str, marker: s
 
 def test_copies_that_do_not_name_the_record_go_by_their_value(workers: str, marker: str) -> None:
     person = Person(name=marker, email=uuid4().hex)
-    TELL.start(name=marker, person=str(person.id)).wait(timeout_seconds=60)
+    TELL.start(name=marker, person=str(person.id)).wait(timeout_seconds=100)
     QUEUE.enqueue(copy, f"copied {marker}").result()
     erase(person.id, fields=["name"])
     assert where(workers, uuid_of(marker)) == {"dbos.workflow_input", "dbos.workflow_output"}

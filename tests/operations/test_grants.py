@@ -169,20 +169,20 @@ def test_a_worker_does_all_there_is_without_ddl(as_granted: str, owner: str, cap
     Eventic.launch()
     order = GrantedOrder(number=1)
     order.state = "paid"
-    later(order.ship).result(timeout_seconds=30)
+    later(order.ship).result(timeout_seconds=100)
     until(lambda: GrantedBill.where(GrantedBill.fields.order == order.id).first())
     GrantedOrder.create_many({"number": number} for number in range(100, 110))
     order.refresh()
     order.delete()
     GrantedOrder.restore(order.id)
     assert flow(10) == "7"
-    assert QUEUE.enqueue(flow, 20).result(timeout_seconds=30) == "7"
+    assert QUEUE.enqueue(flow, 20).result(timeout_seconds=100) == "7"
 
     run = granted_items.start(granted_items.batch("granted", [0, 1, 2, 3]))
-    run.wait(timeout_seconds=60)
+    run.wait(timeout_seconds=100)
     assert run.progress().completed == 3
     run.undo()
-    assert GRANTED.start().wait(timeout_seconds=60).result("granted_sum") == 6006
+    assert GRANTED.start().wait(timeout_seconds=100).result("granted_sum") == 6006
     schedule = GRANTED.schedule(timedelta(seconds=1))
     until(lambda: DagRun.where(DagRun.fields.schedule_id == schedule.id).first())
     schedule.delete()
@@ -199,7 +199,7 @@ def test_a_worker_does_all_there_is_without_ddl(as_granted: str, owner: str, cap
     assert cancel_run(waiting.id) == "CANCELLED"
     assert resume_run(waiting.id) != "CANCELLED"  # a worker may have it already
     assert resume_queue("granted_idle")
-    assert waiting.result(timeout_seconds=30) == 7
+    assert waiting.result(timeout_seconds=100) == 7
     fork_run(waiting.id)
 
     assert readiness().is_well
@@ -239,7 +239,7 @@ def test_a_killed_worker_is_taken_over_by_another_of_the_role(as_granted: str, t
             until(lambda count=count: len(marks.read_text().splitlines()) == count)
             if count == 2:
                 held.unlink()
-                assert handle.result(timeout_seconds=60) == worker.pid
+                assert handle.result(timeout_seconds=100) == worker.pid
             worker.kill()
     assert len(FleetNote.where(FleetNote.fields.about == "granted-before").all()) == 1
 

@@ -45,4 +45,4 @@ import sys
 import eventic_core.operations.metrics, eventic_core.operations.readiness, eventic_core.operations.health_server
 assert not {"prometheus_client", "opentelemetry"} & sys.modules.keys()
 """
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=100)

@@ -98,7 +98,7 @@ def test_a_pickle_that_is_planted_is_never_loaded_and_ends_the_run(
             connection.execute(PLANTED[one], {"p": planted(mark), "id": handle.id})
     runs.resume(handle.id)
     with pytest.raises(Exception, match=r".") as refused:
-        handle.result(timeout_seconds=30)
+        handle.result(timeout_seconds=100)
     assert not isinstance(refused.value, TimeoutError)
     assert not mark.exists()
     assert runs.get_run(handle.id).status in ("ERROR", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
@@ -107,7 +107,7 @@ def test_a_pickle_that_is_planted_is_never_loaded_and_ends_the_run(
 def test_a_planted_outcome_is_never_loaded(workers: str, tmp_path: Path) -> None:
     mark = tmp_path / "loaded"
     handle = Eventic.queue("secrets").enqueue(secret_flow, 1)
-    assert handle.result(timeout_seconds=30) == 3
+    assert handle.result(timeout_seconds=100) == 3
     with psycopg.connect(workers, autocommit=True) as connection:
         for table in ("workflow_output", "workflow_status"):
             query = f"update dbos.{table} set output = %s where workflow_uuid = %s"

@@ -110,7 +110,7 @@ def test_a_look_that_fails_tells_whoever_asks_and_is_made_again() -> None:
 
 
 def ask(port: int, path: str) -> tuple[int, str]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=100)
     try:
         connection.request("GET", path)
         response = connection.getresponse()
@@ -156,7 +156,7 @@ def test_a_worker_serves_how_it_is_and_is_not_ready_while_it_drains(eventic: str
             assert ask(port, "/livez")[0] == 200
         finally:
             worker.terminate()
-            worker.communicate(timeout=60)
+            worker.communicate(timeout=100)
     assert worker.returncode == 128 + signal.SIGTERM  # the second one ended it at once
 
 

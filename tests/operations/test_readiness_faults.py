@@ -52,7 +52,7 @@ def faulty() -> Iterator[tuple[str, Path]]:
         Eventic.shutdown()
     finally:
         server.release()
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 100
         while list(folder.glob("**/postmaster.pid")):
             assert time.monotonic() < deadline
             time.sleep(0.05)

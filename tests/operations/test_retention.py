@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from ageing import DAY, age, caught_up, rows, rule, settle_workflows
+from conftest import until
 
 from eventic_core import Eventic, Record, Retry, on
 from eventic_core.automation import Run, automation
@@ -79,7 +80,7 @@ def size(plan: dict[str, Any]) -> int:
 
 def settled(url: str, runs: tuple[int, int]) -> None:
     """Wait until all that can end has, and the others wait."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 100
     sql = (
         "select count(*), count(*) filter (where status in ('ENQUEUED', 'PENDING') and queue_name <> %s) "
         "from dbos.workflow_status"
@@ -123,7 +124,7 @@ def test_unfinished_runs_end_as_they_would_have_and_all_else_goes(own: str, seed
     Eventic.launch()
     for handle, made, has in zip(handles, plans, unfinished, strict=True):
         if has:
-            assert handle.result(timeout_seconds=60) == expected(made)
+            assert handle.result(timeout_seconds=100) == expected(made)
 
 
 def names(plan: dict[str, Any]) -> list[str]:
@@ -199,7 +200,7 @@ BOTH = dag("retention: both", begin, after)
 
 
 def test_a_run_goes_with_its_items_jobs_and_children(launched: str) -> None:
-    run = BOTH.start().wait(timeout_seconds=60)
+    run = BOTH.start().wait(timeout_seconds=100)
     child = Run.where().first()
     assert child is not None
     settle_workflows(launched)
@@ -218,12 +219,12 @@ def test_a_run_goes_with_its_items_jobs_and_children(launched: str) -> None:
         assert rows(launched, f"select 1 from eventic.{table}") == []
     for found in (run, child):
         assert not [one for one in runs_of(launched) if one.startswith(str(found.id))]
-    again = BOTH.start().wait(timeout_seconds=60)
+    again = BOTH.start().wait(timeout_seconds=100)
     assert again.result("after") == 5
 
 
 def test_a_finished_child_of_an_unfinished_run_stays(launched: str) -> None:
-    run = BOTH.start().wait(timeout_seconds=60)
+    run = BOTH.start().wait(timeout_seconds=100)
     settle_workflows(launched)
     age(launched)
     rows(launched, "update eventic.dag_runs set state = 'paused' where run_id = %s", run.id)
@@ -291,10 +292,7 @@ def test_what_a_dead_letter_is_about_stays_until_it_is_settled(launched: str) ->
     handled, gone = Handled(text="a"), Handled(text="b")
     handled.text = "c"
     gone.delete()
-    deadline = time.monotonic() + 30
-    while len(Eventic.dead_letters.list()) < 2:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: len(Eventic.dead_letters.list()) == 2)
     settle_workflows(launched)
     age(launched)
     chosen = [rule("history", of="RetentionHandled"), rule("tombstones", of="RetentionHandled")]

@@ -80,7 +80,7 @@ def waiting(url: str, work: Callable[[], Any]) -> threading.Thread:
     """Begin to do something in a thread; gives that once it waits for a lock."""
     thread = threading.Thread(target=work)
     thread.start()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 100
     while not rows(
         url, "select 1 from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
     ):
@@ -99,13 +99,13 @@ def test_a_version_that_unfinished_work_was_given_stays_however_old(launched: st
     history = rule("history", of="NeedsNote")
     assert apply(history).count == 1
     rows(launched, "update dbos.workflow_status set delay_until_epoch_ms = 0 where workflow_uuid = %s", work.id)
-    assert work.result(timeout_seconds=30) == "second"
+    assert work.result(timeout_seconds=100) == "second"
     assert apply(history).count == 1
 
 
 def test_versions_stay_that_were_current_since_a_run_that_goes_on_first_began(launched: str) -> None:
     note = Note(name="a", text="first")
-    run = SQUARES.start().wait(timeout_seconds=60)
+    run = SQUARES.start().wait(timeout_seconds=100)
     settle_workflows(launched)
     note.text = "second"
     age(launched)
@@ -116,14 +116,14 @@ def test_versions_stay_that_were_current_since_a_run_that_goes_on_first_began(la
 
 
 def test_a_fork_and_the_run_it_is_of_each_go_when_their_time_has_come(launched: str) -> None:
-    run = SQUARES.start().wait(timeout_seconds=60)
+    run = SQUARES.start().wait(timeout_seconds=100)
     settle_workflows(launched)
     age(launched)
-    fork = run.fork("needs total").wait(timeout_seconds=60)
+    fork = run.fork("needs total").wait(timeout_seconds=100)
     settle_workflows(launched)
     assert apply(rule("runs")).count == 1
     assert [one.id for one in DagRun.where().all()] == [fork.id]
-    assert fork.fork("needs total").wait(timeout_seconds=60).result("needs total") == 14
+    assert fork.fork("needs total").wait(timeout_seconds=100).result("needs total") == 14
     settle_workflows(launched)
     age(launched)
     assert apply(rule("runs", of="needs: squares")).count == 3
@@ -133,8 +133,8 @@ def test_a_fork_and_the_run_it_is_of_each_go_when_their_time_has_come(launched: 
 def test_what_a_mapped_job_made_goes_with_its_run_and_what_somebody_loaded_stays(launched: str) -> None:
     loaded = notes.batch("mine", [{"name": "a"}])
     Note(name="a")
-    notes.start(loaded).wait(timeout_seconds=60)
-    SQUARES.start().wait(timeout_seconds=60)
+    notes.start(loaded).wait(timeout_seconds=100)
+    SQUARES.start().wait(timeout_seconds=100)
     settle_workflows(launched)
     age(launched)
     assert apply(rule("runs"), batch_rows=2).count == 3
@@ -144,7 +144,7 @@ def test_what_a_mapped_job_made_goes_with_its_run_and_what_somebody_loaded_stays
         "where class_type in ('Batch', 'Item', 'BatchExecution', 'ItemExecution') group by 1 order by 1",
     )
     assert kept == [("Batch", 1), ("Item", 1)]
-    assert notes.start(loaded).wait(timeout_seconds=60).status == "COMPLETED"
+    assert notes.start(loaded).wait(timeout_seconds=100).status == "COMPLETED"
 
 
 def test_versions_of_the_application_go_with_their_last_run(launched: str) -> None:
@@ -183,7 +183,7 @@ def test_a_record_that_is_brought_back_meanwhile_is_not_purged(eventic: str) -> 
 
 def test_a_family_goes_whole_or_not_at_all(launched: str) -> None:
     runs = [QUEUE.enqueue(parent, 3) for _ in range(2)]
-    assert [run.result(timeout_seconds=60) for run in runs] == [3, 3]
+    assert [run.result(timeout_seconds=100) for run in runs] == [3, 3]
     settle_workflows(launched)
     age(launched)
     with psycopg.connect(launched) as connection:
@@ -201,7 +201,7 @@ def test_a_family_goes_whole_or_not_at_all(launched: str) -> None:
 
 
 def test_a_batch_smaller_than_a_family_takes_all_of_it(launched: str) -> None:
-    QUEUE.enqueue(parent, 3).result(timeout_seconds=60)
+    QUEUE.enqueue(parent, 3).result(timeout_seconds=100)
     settle_workflows(launched)
     age(launched)
     sweep = sweeps.WorkflowSweep(None, ["SUCCESS"], datetime.now(UTC))
@@ -244,7 +244,7 @@ def test_the_past_that_was_removed_is_an_error_that_says_since_when_there_is_one
 
 def test_a_run_whose_past_was_removed_is_not_undone_or_replayed_as_if_it_had_none(launched: str) -> None:
     note = Note(name="a", text="before")
-    run = notes.start(notes.batch("one", [{"name": "a"}])).wait(timeout_seconds=60)
+    run = notes.start(notes.batch("one", [{"name": "a"}])).wait(timeout_seconds=100)
     settle_workflows(launched)
     age(launched)
     assert apply(rule("history", of="NeedsNote")).count == 1

@@ -124,7 +124,7 @@ def web(url: str) -> None:
 def worker(url: str) -> None:
     Eventic.init(name="traced", database_url=url)
     Eventic.launch()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 100
     with psycopg.connect(libpq_url(url), autocommit=True) as connection:
         while connection.execute(LEFT, (LATER if IS_TRACED else "",)).fetchone() != (0,):
             assert time.monotonic() < deadline

@@ -328,7 +328,7 @@ def ready(url: str, queue: str, **columns: str) -> None:
 @pytest.fixture(scope="module")
 def url(workers: str) -> str:
     """A database with a worker at work, that has done something."""
-    Eventic.queue("doctor-served").enqueue(echo).result(timeout_seconds=30)
+    Eventic.queue("doctor-served").enqueue(echo).result(timeout_seconds=100)
     return workers
 
 

@@ -436,13 +436,13 @@ def test_a_dead_letter_is_retried_for_exactly_its_version(launched: str) -> None
     faulty, letter = failed(launched)
     with Eventic.acting(actor="grace"):
         (handle,) = Eventic.dead_letters.retry(letter.id)
-    handle.result(timeout_seconds=30)
+    handle.result(timeout_seconds=100)
     again = Eventic.dead_letters.get(letter.id)
     assert (again.state, again.error.args) == ("open", letter.error.args)
     assert notes(faulty.id, "faulty") == [0, 2]
     MENDED.add(faulty.id)
     (handle,) = Eventic.dead_letters.retry([letter.id])
-    handle.result(timeout_seconds=30)
+    handle.result(timeout_seconds=100)
     assert Eventic.dead_letters.get(letter.id).state == "done"
     assert notes(faulty.id, "faulty") == [0, 2, 1]
     assert letter.id not in {one.id for one in Eventic.dead_letters.list()}
@@ -466,7 +466,7 @@ def test_a_letter_whose_version_is_gone_is_open_again_and_says_so(launched: str)
         connection.execute("delete from eventic.records where id = %s", (letter.record_id,))
         connection.execute("alter table eventic.records enable trigger user")
     (handle,) = Eventic.dead_letters.retry(letter.id)
-    handle.result(timeout_seconds=30)
+    handle.result(timeout_seconds=100)
     again = Eventic.dead_letters.get(letter.id)
     assert (again.state, type(again.error)) == ("open", RecordNotFound)
     assert f"version 1 of HandledFaulty {letter.record_id}" in str(again.error)
@@ -543,12 +543,12 @@ def test_later_runs_on_the_state_as_it_is_then_and_gives_the_result(launched: st
     day = date(2026, 1, 2)
     with Eventic.acting(actor="ada", correlation_id="case 8"):
         handle = later(account.add, Decimal("1.50"), on=day)
-    assert handle.result(timeout_seconds=30) == Decimal("1.50")
+    assert handle.result(timeout_seconds=100) == Decimal("1.50")
     now = HandledAccount.hydrate(account.id)
     assert (now.total, now.opened, now.version) == (Decimal("1.50"), day, 1)
     assert (now.stamp.actor, now.stamp.correlation_id, now.stamp.reason) == ("ada", "case 8", "add")
     assert now.stamp.workflow_id == handle.id
-    assert later(account.add_async, Decimal(2)).result(timeout_seconds=30) == Decimal("3.50")
+    assert later(account.add_async, Decimal(2)).result(timeout_seconds=100) == Decimal("3.50")
     assert account.version == 0
 
 
@@ -556,7 +556,7 @@ def test_calls_for_a_record_run_later_in_their_order(launched: str) -> None:
     account, other = HandledAccount(), HandledAccount()
     handles = [later(one.note, letter) for letter in "abcdefghijklmnop" for one in (account, other)]
     for handle in handles:
-        handle.result(timeout_seconds=30)
+        handle.result(timeout_seconds=100)
     assert {HandledAccount.hydrate(one.id).log for one in (account, other)} == {"abcdefghijklmnop"}
     assert HandledAccount.hydrate(account.id).version == 16
 
@@ -564,7 +564,7 @@ def test_calls_for_a_record_run_later_in_their_order(launched: str) -> None:
 def test_an_error_of_a_later_call_comes_back_and_stores_nothing(launched: str) -> None:
     account = HandledAccount()
     with pytest.raises(KeyError, match="no money"):
-        later(account.fail).result(timeout_seconds=30)
+        later(account.fail).result(timeout_seconds=100)
     assert HandledAccount.hydrate(account.id).version == 0
 
 
@@ -588,7 +588,7 @@ def test_later_refuses_what_no_worker_could_do(launched: str) -> None:
 def run_script(source: str, *arguments: str, cwd: Path | None = None) -> str:
     code = "import sys\n" + textwrap.dedent(source)
     done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False, timeout=60, cwd=cwd
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False, timeout=100, cwd=cwd
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -644,7 +644,7 @@ def start_worker(url: str, cwd: Path, module: str = "shop") -> subprocess.Popen[
 
 def end_worker(worker: subprocess.Popen[str]) -> str:
     worker.send_signal(signal.SIGTERM)
-    _, errors = worker.communicate(timeout=60)
+    _, errors = worker.communicate(timeout=100)
     assert worker.returncode == 0, errors
     return errors
 
@@ -653,7 +653,7 @@ def keep_working(url: str, cwd: Path, done: Callable[[], bool]) -> int:
     """Start a worker again whenever it dies, until all is done; tells how often it died."""
     deaths = 0
     worker = start_worker(url, cwd)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 100
     while not done():
         if worker.poll() is not None:
             assert worker.returncode == -signal.SIGKILL, worker.communicate()[1]
@@ -778,7 +778,7 @@ def test_a_new_handler_misses_nothing_from_its_subscription_on_and_a_backfill_no
     worker = start_worker(url, tmp_path)
     subscribed = "select count(*) from eventic.handlers"
     until(lambda: rows(url, subscribed) == [(4,)], "the handlers are subscribed")
-    writer.communicate("\n", timeout=30)
+    writer.communicate("\n", timeout=100)
     assert writer.returncode == 0
     caught_up = "select count(*) from eventic.handlers where caught_up"
     until(lambda: rows(url, caught_up) == [(4,)], "the handlers have caught up")

@@ -224,7 +224,7 @@ def functions(notes: Notes, sky: JournalSky, other: JournalStory) -> JournalStor
     notes.see("enqueue", said.id)
     published = later(other.publish)
     notes.see("later", published.id)
-    notes.see("result", [said.result(timeout_seconds=30), published.result(timeout_seconds=30)])
+    notes.see("result", [said.result(timeout_seconds=100), published.result(timeout_seconds=100)])
     last = JournalStory(title="last")
     notes.see("end", outline(last))
     return last
@@ -514,7 +514,7 @@ def begin(wanted: Sequence[str]) -> None:
     threads = [threading.Thread(target=run, args=(name,), name=name, daemon=True) for name in wanted]
     for thread in threads:
         thread.start()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 100
     while any(thread.is_alive() and thread.name not in stopped for thread in threads):
         assert time.monotonic() < deadline, f"not all have stopped: {stopped}"
         time.sleep(0.02)
@@ -527,7 +527,7 @@ def finish(wanted: Sequence[str]) -> None:
     results = {}
     for name in wanted:
         try:
-            Eventic.handle(name).result(timeout_seconds=60)
+            Eventic.handle(name).result(timeout_seconds=100)
         except Exception as error:  # noqa: BLE001 - printed
             results[name] = [type(error).__name__, str(error)]
         else:
@@ -547,7 +547,7 @@ def show(wanted: Sequence[str]) -> None:
     if kind == "refused":
         tell(json.dumps(refused()))
     elif kind == "queued":
-        tell(json.dumps([queued("direct"), queue.enqueue(queued, "queued").result(timeout_seconds=30)]))
+        tell(json.dumps([queued("direct"), queue.enqueue(queued, "queued").result(timeout_seconds=100)]))
     else:
         tell(json.dumps(cuts(*arguments, at_commit=kind == "cuts at commit")))
 
@@ -562,7 +562,7 @@ def intrude(wanted: Sequence[str]) -> None:
 
     for what in operations:
         threading.Thread(target=run, args=(what,), daemon=True).start()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 100
     while sum(file.stat().st_size > 0 for file in LOGS.iterdir()) < len(operations) and time.monotonic() < deadline:
         time.sleep(0.02)
     os._exit(0)

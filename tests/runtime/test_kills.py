@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 WORKER = Path(__file__).with_name("kills_worker.py")
-DEADLINE_SECONDS = 40
+DEADLINE_SECONDS = 100
 
 
 def start(url: str, **environment: str) -> subprocess.Popen[str]:
@@ -47,7 +47,7 @@ def start(url: str, **environment: str) -> subprocess.Popen[str]:
 
 def end(child: subprocess.Popen[str]) -> None:
     child.kill()
-    child.communicate(timeout=30)
+    child.communicate(timeout=100)
 
 
 def unfinished(url: str) -> int:
@@ -87,7 +87,7 @@ def problems(runs: dict[str, Any]) -> list[str]:
     noted = collections.Counter((note.item, note.of_version) for note in Noted.where().all())
     for run, handle in runs.items():
         try:
-            outcome = handle.result(timeout_seconds=30)
+            outcome = handle.result(timeout_seconds=100)
         except EventicError as error:
             found.append(f"{run} failed: {error!r}")
             continue

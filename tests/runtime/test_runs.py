@@ -116,7 +116,7 @@ class Order(Record, class_type="RunsOrder"):
 
 def run_program(url: str, *awaited: str) -> None:
     command = [sys.executable, "-c", PROGRAM, url, *awaited]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
     assert done.returncode == 0, done.stderr
 
 

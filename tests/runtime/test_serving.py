@@ -125,7 +125,7 @@ def test_everything_also_works_when_dbos_dispatches(migrated_url: str, tmp_path:
         record = Served.hydrate(write_later("hello"))
         while Served.hydrate(record.id).version == 0:
             time.sleep(0.05)
-        assert later(Served.hydrate(record.id).save).result(timeout_seconds=30) is None
+        assert later(Served.hydrate(record.id).save).result(timeout_seconds=100) is None
         assert Served.hydrate(record.id).text == "hello, noted"
         assert [past.version for past in Served.hydrate(record.id).history()] == [1, 0]
         Eventic.shutdown()

@@ -51,7 +51,7 @@ class WorkNote(Record):
     pid: int
 
 def until(condition):
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 100
     while not condition():
         if time.monotonic() > deadline:
             raise TimeoutError
@@ -154,7 +154,7 @@ class Worker:
     def end(self) -> str:
         """Stop it as an operator would; gives what it said meanwhile."""
         self.signal(signal.SIGTERM)
-        _, errors = self.process.communicate(timeout=60)
+        _, errors = self.process.communicate(timeout=100)
         assert self.process.returncode == 0, self.line + errors
         return errors
 
@@ -181,7 +181,7 @@ def run(source: str, url: str, folder: Path) -> list[str]:
     """Run a program of the application that is no worker; gives the words it printed."""
     code = f"from shop import *\n{textwrap.dedent(source)}"
     done = subprocess.run(
-        [sys.executable, "-c", code, url], capture_output=True, text=True, check=False, timeout=60, cwd=folder
+        [sys.executable, "-c", code, url], capture_output=True, text=True, check=False, timeout=100, cwd=folder
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.split()
@@ -251,7 +251,7 @@ def test_workers_share_the_work_in_order_for_a_record_and_in_parallel_for_others
         """)
         (shop / "web.py").write_text(web)
         done = subprocess.run(
-            [sys.executable, "web.py", url], capture_output=True, text=True, check=False, timeout=60, cwd=shop
+            [sys.executable, "web.py", url], capture_output=True, text=True, check=False, timeout=100, cwd=shop
         )
         assert done.returncode == 0, done.stderr
         all_done(url)
@@ -503,7 +503,7 @@ def test_a_launch_is_repeated_harmlessly_and_stands_for_one_database(url: str, m
         with pytest.raises(ConfigurationError, match="another database"):
             Eventic.init(name="tests", database_url=migrated_url)
         story = WorkedStory(title="a")
-        later(story.publish).result(timeout_seconds=30)
+        later(story.publish).result(timeout_seconds=100)
         story.refresh()
         assert story.title == "A"
     finally:
@@ -532,11 +532,11 @@ def test_what_is_defined_after_the_launch_works(url: str) -> None:
             return WorkedLate(title=text).title
 
         late = WorkedLate(title="a")
-        later(late.publish).result(timeout_seconds=30)
+        later(late.publish).result(timeout_seconds=100)
         assert told("b") == "b"
         queue = Eventic.queue("late")
-        assert queue.enqueue(told, "c").result(timeout_seconds=30) == "c"
-        assert queue.enqueue(tell, "d").result(timeout_seconds=30) == "d"
+        assert queue.enqueue(told, "c").result(timeout_seconds=100) == "c"
+        assert queue.enqueue(tell, "d").result(timeout_seconds=100) == "d"
     finally:
         Eventic.shutdown()
 
@@ -554,7 +554,7 @@ def test_a_handler_defined_after_the_launch_is_called(url: str) -> None:
         def heard(story: WorkedLater) -> None:
             seen.add(story.id)
 
-        until(lambda: WorkedLater(title="e") and seen, "the handler is called", seconds=10)
+        until(lambda: WorkedLater(title="e") and seen, "the handler is called")
     finally:
         Eventic.shutdown()
 
@@ -564,14 +564,14 @@ def test_a_reset_leaves_an_empty_database_to_launch_on_again(url: str) -> None:
     try:
         Eventic.launch()
         story = WorkedStory(title="a")
-        later(story.publish).result(timeout_seconds=30)
+        later(story.publish).result(timeout_seconds=100)
         Eventic.reset()
         assert WorkedStory.where().count() == 0
         assert runs.list_runs() == []
         assert not Eventic.is_launched()
         Eventic.launch()
         again = WorkedStory(title="b")
-        later(again.publish).result(timeout_seconds=30)
+        later(again.publish).result(timeout_seconds=100)
         assert WorkedStory.hydrate(again.id).title == "B"
     finally:
         Eventic.shutdown()
@@ -597,7 +597,7 @@ def test_dbos_start_runs_the_worker_of_the_configuration(url: str, tmp_path: Pat
     assert started.stderr is not None
     line = started.stderr.readline()
     started.send_signal(signal.SIGTERM)
-    output, errors = started.communicate(timeout=60)  # ends with the worker, which holds the pipes
+    output, errors = started.communicate(timeout=100)  # ends with the worker, which holds the pipes
     assert "worker-0 works on" in line
     assert "queue_story" in line
     assert "named by DATABASE_URL" in line

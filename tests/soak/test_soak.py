@@ -10,7 +10,7 @@ from soak import OBJECT_GROWTH, WORKERS, Look, complaints, grown, soak
 MEGABYTE = 1 << 20
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_two_workers_under_a_mixed_load_hold_on_to_nothing_and_leave_nothing_over(
     migrated_url: str, tmp_path: Path
 ) -> None:

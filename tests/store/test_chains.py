@@ -133,7 +133,7 @@ def test_an_execution_that_somebody_else_made_meanwhile_is_gone_on_with(eventic:
     hand = {"id": item_execution_id(run.id, item.id), "data": to_json(document), "document": document}
     current_store().append([made._replace(**hand, before="PENDING")])  # the run has counted it as that already
     Eventic.launch()
-    run.wait(timeout_seconds=60)
+    run.wait(timeout_seconds=100)
     found = {execution.number: execution for execution in ItemExecution.where(run_id=run.id).all()}
     assert [found[number].result_payload for number in range(1, 6)] == [1, 4, 9, 16, 25]
     assert [str(version.status) for version in found[3].history()] == ["COMPLETED", "PROCESSING", "PENDING"]

@@ -85,7 +85,7 @@ def count_in_processes(url: str, record_id: UUID, method: str) -> dict[str, int]
         process.stdin.flush()
     done = {"commits": 0, "conflicts": 0}
     for process in started:
-        output, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=100)
         assert process.returncode == 0
         for name, number in json.loads(output).items():
             done[name] += number

@@ -17,16 +17,17 @@ from typing import TYPE_CHECKING, Self
 import psutil
 import psycopg
 import pytest
+from conftest import until
 
 from eventic_core.errors import ConfigurationError, StoreUnavailable
 from eventic_core.store import _keeper, embedded
 from eventic_core.store.embedded import EmbeddedServer, start_embedded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 ROOT = os.geteuid() == 0
-DEADLINE_SECONDS = 60.0
+DEADLINE_SECONDS = 100
 REPOSITORY = Path(__file__).parents[2]
 USER = """
 import json, os, sys
@@ -85,7 +86,7 @@ def folder() -> Iterator[Path]:
     for data_dir, server in list(embedded._held.items()):
         if data_dir not in held_before:
             server.handle.release()
-    wait_until(lambda: not processes(made))
+    until(lambda: not processes(made))
     shutil.rmtree(made)
 
 
@@ -114,13 +115,6 @@ def processes(below: Path, kind: str = "") -> list[psutil.Process]:
     return found
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
-
-
 def run(server: EmbeddedServer, statement: str) -> object:
     with psycopg.connect(server.url, autocommit=True) as connection:
         cursor = connection.execute(statement.encode())
@@ -135,7 +129,7 @@ def started_at(server: EmbeddedServer) -> object:
 def kill_one(below: Path, kind: str) -> None:
     (process,) = processes(below, kind)
     process.kill()
-    wait_until(lambda: process not in processes(below, kind))
+    until(lambda: process not in processes(below, kind))
 
 
 def modes(path: Path) -> dict[Path, tuple[int, int, int]]:
@@ -150,7 +144,7 @@ def test_server_keeps_its_data_from_one_run_to_the_next(folder: Path, directory:
         before = started_at(server)
         run(server, "CREATE TABLE kept AS SELECT 42 AS answer")
         first.leave()
-    wait_until(lambda: not processes(folder))
+    until(lambda: not processes(folder))
     with User(directory) as second:
         server = second.server()
         assert started_at(server) != before
@@ -168,7 +162,7 @@ def test_server_is_shared_and_lives_as_long_as_either_user(folder: Path, directo
         time.sleep(0.3)  # enough for a keeper that takes one leaving user for all of them
         assert started_at(other) == before
         second.leave()
-        wait_until(lambda: not processes(folder))
+        until(lambda: not processes(folder))
 
 
 def test_server_goes_away_when_its_user_is_killed(folder: Path, directory: Path) -> None:
@@ -176,7 +170,7 @@ def test_server_goes_away_when_its_user_is_killed(folder: Path, directory: Path)
         user.server()
         assert processes(folder, "bin/postgres")
         user.kill()
-        wait_until(lambda: not processes(folder))
+        until(lambda: not processes(folder))
 
 
 def test_server_of_a_killed_keeper_is_adopted_by_the_next_user(folder: Path, directory: Path) -> None:
@@ -189,7 +183,7 @@ def test_server_of_a_killed_keeper_is_adopted_by_the_next_user(folder: Path, dir
             assert len(processes(folder, "_keeper.py")) == 1
             for user in (first, second, third):
                 user.leave()
-            wait_until(lambda: not processes(folder))
+            until(lambda: not processes(folder))
 
 
 def test_server_of_a_killed_keeper_without_users_is_stopped_after_the_next(folder: Path, directory: Path) -> None:
@@ -200,7 +194,7 @@ def test_server_of_a_killed_keeper_without_users_is_stopped_after_the_next(folde
     with User(directory) as second:
         second.server()
         second.leave()
-        wait_until(lambda: not processes(folder))
+        until(lambda: not processes(folder))
 
 
 def test_killed_postgres_is_started_again_for_its_users(folder: Path, directory: Path) -> None:
@@ -229,7 +223,7 @@ def test_stale_process_number_of_another_program_does_not_prevent_the_start(fold
     with User(directory) as first:
         data = first.server().data_dir
         first.leave()
-    wait_until(lambda: not processes(folder))
+    until(lambda: not processes(folder))
     owner = (data.stat().st_uid, data.stat().st_gid) if ROOT else None
     with subprocess.Popen(["sleep", "600"], **_keeper.run_as(owner)) as other:
         try:
@@ -246,7 +240,7 @@ def test_stale_process_number_of_another_program_does_not_prevent_the_start(fold
 def test_interrupted_initdb_does_not_prevent_the_next_start(folder: Path, directory: Path) -> None:
     base = directory / "postgres"
     with User(directory) as first:
-        wait_until(lambda: any(base.glob("initdb-*/PG_VERSION")))
+        until(lambda: any(base.glob("initdb-*/PG_VERSION")))
         first.kill()
         for process in processes(folder):
             process.kill()
@@ -286,7 +280,7 @@ def test_forked_child_keeps_the_server(folder: Path, directory: Path) -> None:
         time.sleep(0.3)
         assert run(server, "SELECT 1") == 1
         user.leave()
-        wait_until(lambda: not processes(folder))
+        until(lambda: not processes(folder))
 
 
 def test_release_stops_the_server_once_and_allows_another_start(folder: Path, directory: Path) -> None:
@@ -295,7 +289,7 @@ def test_release_stops_the_server_once_and_allows_another_start(folder: Path, di
     assert start_embedded(directory) is handle
     handle.release()
     handle.release()
-    wait_until(lambda: not processes(directory))
+    until(lambda: not processes(directory))
     again = start_embedded(directory)
     handle.release()  # a handle of before holds nothing
     time.sleep(0.3)
@@ -339,7 +333,7 @@ def test_folder_of_the_user_keeps_its_mode(directory: Path, mode: int) -> None:
 def test_data_that_can_no_longer_be_reached_are_not_replaced_by_empty_ones(folder: Path, directory: Path) -> None:
     handle = start_embedded(directory)
     handle.release()
-    wait_until(lambda: not processes(folder))
+    until(lambda: not processes(folder))
     directory.parent.chmod(0o700)
     if ROOT:
         with pytest.raises(ConfigurationError, match="can no longer reach"):
@@ -402,7 +396,7 @@ def test_path_unfit_for_a_socket_gets_a_private_socket_folder(folder: Path, name
     assert socket_dir.stat().st_mode & 0o777 == 0o700
     assert socket_dir.stat().st_uid == handle.data_dir.stat().st_uid
     handle.release()
-    wait_until(lambda: not processes(folder))
+    until(lambda: not processes(folder))
     shutil.rmtree(socket_dir)
 
 
@@ -423,7 +417,7 @@ def test_open_socket_folder_made_by_somebody_else_is_refused(folder: Path, monke
 def test_server_that_cannot_start_says_why(folder: Path, directory: Path) -> None:
     handle = start_embedded(directory)
     handle.release()
-    wait_until(lambda: not processes(folder))
+    until(lambda: not processes(folder))
     (handle.data_dir / "PG_VERSION").write_text("9.6\n")
     with pytest.raises(StoreUnavailable, match=r"(?s)keeper gave up.*not compatible"):
         start_embedded(directory)
@@ -445,7 +439,7 @@ def test_log_over_its_limit_is_set_aside(folder: Path, directory: Path, monkeypa
     log = handle.data_dir.with_name("log")
     written = log.read_text()
     handle.release()
-    wait_until(lambda: not processes(folder))
+    until(lambda: not processes(folder))
     monkeypatch.setattr(embedded, "LOG_BYTES", 10)
     start_embedded(directory)
     assert log.with_name("log.old").read_text().startswith(written)

@@ -132,7 +132,7 @@ def test_forked_children_have_connections_of_their_own(migrated_url: str) -> Non
         "assert not any(os.waitpid(pid, 0)[1] for pid in children)\n"
         "assert Note.where().count() == 251\n"
     )
-    subprocess.run([sys.executable, "-c", program], timeout=60, check=True)
+    subprocess.run([sys.executable, "-c", program], timeout=100, check=True)
 
 
 def test_restored_dump_that_holds_the_feed_back_is_warned_of_and_can_be_mended(

@@ -355,6 +355,6 @@ def test_a_migration_that_waits_for_an_open_transaction_lets_writers_pass_meanwh
             writer.execute("select count(*) from eventic.records")  # would wait for as long as the reader is there
             assert migrating.is_alive()
             reader.rollback()
-            migrating.join(timeout=60)
+            migrating.join(timeout=100)
         with engine.connect() as connection:
             assert current_revision(connection) == needed_revision()

@@ -27,7 +27,7 @@ WHEEL = next(Path(__file__).parent.glob("eventic_core-*.whl"))
 """The release before this one, as it was built; see its name."""
 OLD_VERSION, OLD_REVISION = "0.1.0", "0004"
 PROGRAM = Path(__file__).with_name("upgrade_worker.py")
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 COMMAND = [sys.executable, "-m", "eventic_core"]
 OPEN = "status in ('ENQUEUED', 'PENDING', 'DELAYED') and name <> 'eventic.schedule'"
 WRONG = {
@@ -241,7 +241,7 @@ def test_workers_of_both_releases_work_beside_each_other_and_take_over_from_each
     assert release.begun("slow") == [by]
     for file in release.hold("slow"):
         file.unlink()
-    assert Eventic.handle("slow").result(timeout_seconds=60) == by
+    assert Eventic.handle("slow").result(timeout_seconds=100) == by
     pause_ticks()
     until(lambda: quiet(release.url))
     assert release.end() == [0, 0]
