@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
 from eventic_core.errors import ConfigurationError
 from eventic_core.records import acting, current_store
 from eventic_core.records.blocking import refuse_in_loop
+from eventic_core.records.editing import edit_scope, required_scope
 from eventic_core.records.query import transaction as flushed_transaction
-from eventic_core.records.scope import edit_scope, required_scope
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

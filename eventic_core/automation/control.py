@@ -14,7 +14,7 @@ from eventic_core.automation.executions import BatchExecution
 from eventic_core.automation.starting import run_work, transaction_of_scope
 from eventic_core.automation.status import ExecutionStatus
 from eventic_core.errors import Invalid, InvalidStateError
-from eventic_core.records.scope import current_scope
+from eventic_core.records.editing import current_scope
 from eventic_core.records.stamp import Origin, current_origin
 from eventic_core.runtime.process import process
 from eventic_core.store.executions import ExecutionTable, Move, Part

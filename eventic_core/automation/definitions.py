@@ -18,9 +18,9 @@ from eventic_core.automation.schema import Schema, SchemaValidationResult, Schem
 from eventic_core.errors import InvalidRecord
 from eventic_core.records import plain
 from eventic_core.records.documents import same_value
+from eventic_core.records.editing import current_scope
 from eventic_core.records.port import installed_store
 from eventic_core.records.query import to_object
-from eventic_core.records.scope import current_scope
 from eventic_core.records.state import current_document, stored_document
 
 if TYPE_CHECKING:

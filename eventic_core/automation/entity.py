@@ -14,9 +14,9 @@ from eventic_core.automation.status import ExecutionStatus
 from eventic_core.automation.values import AuditInfo
 from eventic_core.errors import Invalid, InvalidStateError
 from eventic_core.records import Record, acting
+from eventic_core.records.editing import current_scope, edit_scope
 from eventic_core.records.port import current_store
 from eventic_core.records.query import transaction
-from eventic_core.records.scope import current_scope, edit_scope
 from eventic_core.records.state import is_tracked, refuse_deleted, scope_of
 
 if TYPE_CHECKING:

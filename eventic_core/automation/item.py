@@ -17,9 +17,9 @@ from pydantic_core import to_jsonable_python
 from eventic_core.automation.steering import Steering
 from eventic_core.errors import Conflict, NotSerialisable, StoreUnavailable, VersionConflict
 from eventic_core.records import state
+from eventic_core.records.editing import edit_scope
 from eventic_core.records.ids import ids_from
 from eventic_core.records.port import OwnershipLost, StaleWrite, Written, using_store
-from eventic_core.records.scope import edit_scope
 from eventic_core.records.stamp import stamped
 from eventic_core.runtime.functions import idempotent
 from eventic_core.runtime.step_log import StepLog, doing_steps

@@ -19,7 +19,7 @@ from eventic_core.automation.schema import Schema, SchemaViolation, json_violati
 from eventic_core.errors import Invalid, InvalidRecord
 from eventic_core.records import Record, current_store, state
 from eventic_core.records.blocking import in_thread, refuse_in_loop
-from eventic_core.records.scope import edit_scope
+from eventic_core.records.editing import edit_scope
 from eventic_core.records.stamp import current_origin
 
 if TYPE_CHECKING:

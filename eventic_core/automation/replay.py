@@ -21,8 +21,8 @@ from eventic_core.automation.run_changes import postgres_store, run_history, wri
 from eventic_core.automation.undo_plan import refuse_unknown
 from eventic_core.errors import Invalid, InvalidStateError, RecordNotFound, ScopeError
 from eventic_core.records.blocking import in_thread, refuse_in_loop
+from eventic_core.records.editing import in_scope
 from eventic_core.records.port import using_store
-from eventic_core.records.scope import in_scope
 from eventic_core.runtime.functions import outside_journal
 
 if TYPE_CHECKING:

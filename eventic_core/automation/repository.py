@@ -17,7 +17,7 @@ from eventic_core.automation.errors import (
 )
 from eventic_core.automation.lookup import E, Lookup
 from eventic_core.records import acting
-from eventic_core.records.scope import edit_scope
+from eventic_core.records.editing import edit_scope
 
 if TYPE_CHECKING:
     from uuid import UUID

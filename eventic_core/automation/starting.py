@@ -8,8 +8,8 @@ from eventic_core.automation.declared import AUTOMATION_RUN, tolerated_count
 from eventic_core.automation.executions import BatchExecution
 from eventic_core.automation.run import Run
 from eventic_core.errors import Invalid
+from eventic_core.records.editing import current_scope, edit_scope
 from eventic_core.records.port import Work
-from eventic_core.records.scope import current_scope, edit_scope
 from eventic_core.records.stamp import acting, current_origin
 from eventic_core.runtime.process import process
 from eventic_core.runtime.queues import Queue

@@ -11,8 +11,8 @@ from eventic_core.automation.corrections import Writing
 from eventic_core.automation.undo_plan import UndoPlan, UndoReport, plan_undo
 from eventic_core.errors import ScopeError
 from eventic_core.records.blocking import in_thread, refuse_in_loop
+from eventic_core.records.editing import in_scope
 from eventic_core.records.port import using_store
-from eventic_core.records.scope import in_scope
 
 if TYPE_CHECKING:
     from uuid import UUID

@@ -12,7 +12,7 @@ from eventic_core.automation import repositories
 from eventic_core.automation.entity import DomainEntity
 from eventic_core.automation.errors import translated
 from eventic_core.errors import ScopeError
-from eventic_core.records.scope import current_scope, edit_scope
+from eventic_core.records.editing import current_scope, edit_scope
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

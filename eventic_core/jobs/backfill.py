@@ -21,7 +21,7 @@ from eventic_core.jobs.timetable import Timetable
 from eventic_core.jobs.timetable import backfill as due_in
 from eventic_core.records import evented, plain
 from eventic_core.records.blocking import refuse_in_loop
-from eventic_core.records.scope import edit_scope
+from eventic_core.records.editing import edit_scope
 
 if TYPE_CHECKING:
     from datetime import datetime

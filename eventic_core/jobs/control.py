@@ -13,7 +13,7 @@ from eventic_core.jobs.definition import definition_of
 from eventic_core.jobs.plan import FAILURES, LETTERS, UNFINISHED
 from eventic_core.jobs.running import plan_of, run_work, table
 from eventic_core.jobs.versions import JobRunVersions, job_run_id_of, reruns, skips
-from eventic_core.records.scope import current_scope
+from eventic_core.records.editing import current_scope
 from eventic_core.records.stamp import current_origin
 from eventic_core.runtime.process import process
 from eventic_core.store.waits import WaitTable

@@ -17,8 +17,8 @@ from eventic_core.jobs.status import JOB_STATES, look_of
 from eventic_core.jobs.versions import job_run_id_of
 from eventic_core.records import evented, plain
 from eventic_core.records.blocking import in_thread, refuse_in_loop
+from eventic_core.records.editing import edit_scope
 from eventic_core.records.query import transaction
-from eventic_core.records.scope import edit_scope
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

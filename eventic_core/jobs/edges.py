@@ -13,8 +13,8 @@ from weakref import WeakKeyDictionary
 from eventic_core.errors import CycleFound, InvalidDag, UnknownJob
 from eventic_core.graph import Dag
 from eventic_core.jobs.entities import Job, JobDependency
+from eventic_core.records.editing import current_scope, edit_scope
 from eventic_core.records.record_class import family
-from eventic_core.records.scope import current_scope, edit_scope
 from eventic_core.store.job_graph import Edge, JobGraph, Place, Placed
 
 if TYPE_CHECKING:

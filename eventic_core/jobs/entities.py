@@ -19,8 +19,8 @@ from eventic_core.errors import InvalidRecord, InvalidSchedule
 from eventic_core.graph import TriggerRule
 from eventic_core.records import plain
 from eventic_core.records.blocking import in_thread, refuse_in_loop
+from eventic_core.records.editing import edit_scope
 from eventic_core.records.record_class import UniqueKey
-from eventic_core.records.scope import edit_scope
 from eventic_core.records.state import refuse_deleted, stored_document
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from eventic_core.jobs.running import plan_of, table
 from eventic_core.jobs.starting import start
 from eventic_core.jobs.versions import JobRunVersions, job_run_id_of
 from eventic_core.records.blocking import refuse_in_loop
-from eventic_core.records.scope import edit_scope
+from eventic_core.records.editing import edit_scope
 from eventic_core.runtime.process import process
 
 if TYPE_CHECKING:

@@ -16,10 +16,12 @@ from eventic_core.automation.status import ExecutionStatus
 from eventic_core.errors import InvalidStateError
 from eventic_core.jobs.status import JOB_STATES, WAY_TO, status_of
 from eventic_core.records import plain
-from eventic_core.records.scope import Scope, edit_scope
+from eventic_core.records.editing import edit_scope
 
 if TYPE_CHECKING:
     from typing import Self
+
+    from eventic_core.records.scope import Scope
 
 S = ExecutionStatus
 

@@ -23,7 +23,7 @@ from eventic_core.jobs.plan import FAILURES, LETTERS, STATES
 from eventic_core.jobs.references import referring
 from eventic_core.jobs.running import groups_of, plan_of, table
 from eventic_core.jobs.versions import JobRunVersions, job_run_id_of
-from eventic_core.records.scope import current_scope
+from eventic_core.records.editing import current_scope
 from eventic_core.runtime.process import process
 
 if TYPE_CHECKING:

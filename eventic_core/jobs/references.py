@@ -11,7 +11,7 @@ from pydantic import PlainValidator
 
 from eventic_core.jobs.awaited import Awaited
 from eventic_core.records import Record, Ref
-from eventic_core.records.scope import current_scope
+from eventic_core.records.editing import current_scope
 
 
 def answer(result: Any) -> Any:

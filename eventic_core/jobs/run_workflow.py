@@ -18,8 +18,8 @@ from eventic_core.jobs.dag_run import DagRun
 from eventic_core.jobs.definition import definition_of
 from eventic_core.jobs.plan import STATES
 from eventic_core.jobs.running import groups_of, plan_of
+from eventic_core.records.editing import current_scope
 from eventic_core.records.port import OwnershipLost
-from eventic_core.records.scope import current_scope
 from eventic_core.records.stamp import Origin, acting
 from eventic_core.runtime import tracing
 from eventic_core.runtime.finishing import Finish, run_in_transaction

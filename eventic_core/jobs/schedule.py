@@ -20,7 +20,7 @@ from eventic_core.jobs.entities import Name  # noqa: TC001 - Pydantic evaluates 
 from eventic_core.jobs.timetable import Overlap, Timetable
 from eventic_core.records import evented, plain
 from eventic_core.records.blocking import refuse_in_loop
-from eventic_core.records.scope import edit_scope, in_scope
+from eventic_core.records.editing import edit_scope, in_scope
 from eventic_core.records.state import refuse_deleted, stored_document
 from eventic_core.runtime.cron import TICK, in_utc
 

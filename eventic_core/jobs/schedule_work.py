@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic_core import to_jsonable_python
 
 from eventic_core.errors import DuplicateKey, InvalidStateError, VersionConflict
+from eventic_core.records.editing import current_scope
 from eventic_core.records.port import OwnershipLost, StaleWrite, Work
-from eventic_core.records.scope import current_scope
 from eventic_core.records.stamp import acting, current_origin
 from eventic_core.runtime import performing
 from eventic_core.runtime.finishing import Finish, run_in_transaction

@@ -13,7 +13,7 @@ from eventic_core.jobs.mapping import prepare
 from eventic_core.jobs.references import referring
 from eventic_core.jobs.running import ensure_queues, run_work, table
 from eventic_core.records.blocking import refuse_in_loop
-from eventic_core.records.scope import edit_scope
+from eventic_core.records.editing import edit_scope
 from eventic_core.records.stamp import acting, current_origin
 
 if TYPE_CHECKING:

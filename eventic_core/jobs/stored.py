@@ -9,10 +9,10 @@ from eventic_core.errors import UnknownJob
 from eventic_core.graph import Dag, to_mermaid, to_svg
 from eventic_core.jobs.entities import Job, JobDependency
 from eventic_core.records.blocking import in_thread
+from eventic_core.records.editing import current_scope
 from eventic_core.records.filters import Group, Selection
 from eventic_core.records.port import current_store
 from eventic_core.records.record_class import family
-from eventic_core.records.scope import current_scope
 from eventic_core.records.state import from_row
 
 if TYPE_CHECKING:

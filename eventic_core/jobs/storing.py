@@ -8,8 +8,8 @@ from eventic_core.automation.starting import transaction_of_scope
 from eventic_core.errors import Invalid
 from eventic_core.jobs.entities import Job, JobDependency
 from eventic_core.jobs.stored import stored_dag
+from eventic_core.records.editing import edit_scope
 from eventic_core.records.record_class import family
-from eventic_core.records.scope import edit_scope
 from eventic_core.store.job_graph import JobGraph, Place
 
 if TYPE_CHECKING:

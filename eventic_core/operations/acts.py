@@ -12,7 +12,7 @@ from pydantic import Field, JsonValue
 
 from eventic_core.errors import DuplicateKey
 from eventic_core.records import Record, acting
-from eventic_core.records.scope import edit_scope
+from eventic_core.records.editing import edit_scope
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

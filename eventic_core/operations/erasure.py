@@ -17,10 +17,10 @@ from eventic_core.operations.acts import OperatorAct, act_of, record_act
 from eventic_core.operations.redaction import Redaction, erased_document, needles, paths_of_all
 from eventic_core.records import Record, documents, state
 from eventic_core.records.blocking import refuse_in_loop
+from eventic_core.records.editing import current_scope, edit_scope
 from eventic_core.records.ids import new_id
 from eventic_core.records.port import Append, StaleWrite, installed_store
 from eventic_core.records.record_class import find_class
-from eventic_core.records.scope import current_scope, edit_scope
 from eventic_core.records.stamp import current_origin
 from eventic_core.store.erasure import ErasureTable
 

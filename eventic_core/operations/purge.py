@@ -9,8 +9,8 @@ from eventic_core.errors import Conflict, Invalid, RecordNotFound
 from eventic_core.operations.acts import record_act
 from eventic_core.operations.sweeps import TombstoneSweep, classes_of
 from eventic_core.records.blocking import refuse_in_loop
+from eventic_core.records.editing import edit_scope
 from eventic_core.records.port import installed_store
-from eventic_core.records.scope import edit_scope
 
 if TYPE_CHECKING:
     from uuid import UUID

@@ -18,7 +18,7 @@ from eventic_core.errors import Conflict, Invalid, NotFound
 from eventic_core.operations.acts import OperatorAct, act_of, record_act
 from eventic_core.records import Record, acting
 from eventic_core.records.blocking import refuse_in_loop
-from eventic_core.records.scope import edit_scope
+from eventic_core.records.editing import edit_scope
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

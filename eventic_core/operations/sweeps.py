@@ -13,8 +13,8 @@ from uuid import UUID
 
 from eventic_core.operations.retention import RUN_ENDS, WORKFLOW_ENDS, RetentionRule, What
 from eventic_core.records import record_class
+from eventic_core.records.editing import current_scope
 from eventic_core.records.port import installed_store
-from eventic_core.records.scope import current_scope
 from eventic_core.store.retention import FIRST, Family, RetentionTable
 
 if TYPE_CHECKING:

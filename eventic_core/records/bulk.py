@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from eventic_core.errors import InvalidRecord
 from eventic_core.records import state
+from eventic_core.records.editing import current_scope, edit_scope
 from eventic_core.records.port import current_store
-from eventic_core.records.scope import current_scope, edit_scope
 from eventic_core.records.stamp import current_origin
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ from eventic_core.errors import ChangedOutsideScope, Invalid, InvalidRecord
 from eventic_core.records import state
 from eventic_core.records.bag import Properties
 from eventic_core.records.containers import guard
+from eventic_core.records.editing import current_scope
 from eventic_core.records.port import Cursor
 from eventic_core.records.record_class import IDENTITY, RecordMeta, check_fields
-from eventic_core.records.scope import current_scope
 from eventic_core.records.stored_form import as_stored
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, overload
 
 from eventic_core.errors import InvalidRecordClass, VersionConflict
 from eventic_core.records import state
+from eventic_core.records.editing import edit_scope, in_scope
 from eventic_core.records.port import StaleWrite, current_background
-from eventic_core.records.scope import edit_scope, in_scope
 from eventic_core.records.setting import Setting
 
 if TYPE_CHECKING:

@@ -16,11 +16,11 @@ from pydantic_core import from_json, to_json
 from eventic_core.errors import Conflict, HistoryRemoved, Invalid, InvalidFilter, RecordDeleted, RecordNotFound
 from eventic_core.records import diff, state
 from eventic_core.records.blocking import in_thread, refuse_in_loop
+from eventic_core.records.editing import current_scope
 from eventic_core.records.fields import expression, order_of, property_expression
 from eventic_core.records.filters import Filter, Group, Kind, Selection
 from eventic_core.records.port import Cursor, current_store, installed_store
 from eventic_core.records.record_class import class_for, family
-from eventic_core.records.scope import current_scope
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,11 +14,11 @@ from eventic_core.errors import Invalid, InvalidRecord, VersionConflict
 from eventic_core.records import bulk, query, state
 from eventic_core.records.blocking import in_thread, refuse_in_loop
 from eventic_core.records.diff import Diff, compare
+from eventic_core.records.editing import edit_scope
 from eventic_core.records.filters import Filter, Selection
 from eventic_core.records.identity import Identified
 from eventic_core.records.port import Cursor
 from eventic_core.records.record_class import family
-from eventic_core.records.scope import edit_scope
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from eventic_core.records import Record, state
-from eventic_core.records.scope import current_scope
+from eventic_core.records.editing import current_scope
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

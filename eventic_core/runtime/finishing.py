@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from eventic_core.errors import Conflict, StoreUnavailable
 from eventic_core.records.blocking import in_thread
+from eventic_core.records.editing import edit_scope
 from eventic_core.records.ids import ids_from
 from eventic_core.records.port import using_store
-from eventic_core.records.scope import edit_scope
 from eventic_core.records.stamp import running
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from eventic_core.errors import DuplicateRegistration, Invalid, NotRegistered
 from eventic_core.records.blocking import in_thread, refuse_in_loop, reserving
+from eventic_core.records.editing import edit_scope, in_scope
 from eventic_core.records.ids import ids_from
 from eventic_core.records.port import using_store
-from eventic_core.records.scope import edit_scope, in_scope
 from eventic_core.records.setting import Setting
 from eventic_core.records.stamp import acting, running
 from eventic_core.runtime import tracing

@@ -14,10 +14,10 @@ from uuid import UUID
 
 from eventic_core.errors import NotRegistered, RecordNotFound, RemoteError, VersionConflict
 from eventic_core.records import state
+from eventic_core.records.editing import edit_scope
 from eventic_core.records.ids import new_id
 from eventic_core.records.port import OwnershipLost, StaleWrite
 from eventic_core.records.record_class import find_class
-from eventic_core.records.scope import edit_scope
 from eventic_core.records.stamp import acting
 from eventic_core.runtime import codec, counts, handlers, tracing
 from eventic_core.runtime.finishing import Finish, Interrupted, run_in_transaction

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from eventic_core.errors import ConfigurationError, NotAllowed, NotInitialised, NotLaunched
 from eventic_core.records.blocking import allow_blocking
+from eventic_core.records.editing import current_scope, in_scope
 from eventic_core.records.port import install, install_background
-from eventic_core.records.scope import current_scope, in_scope
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

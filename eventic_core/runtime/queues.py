@@ -26,11 +26,11 @@ from eventic_core.errors import (
 )
 from eventic_core.records import state
 from eventic_core.records.blocking import in_thread, refuse_in_loop
+from eventic_core.records.editing import current_scope, edit_scope
 from eventic_core.records.ids import new_id
 from eventic_core.records.port import Work, current_store, installed_store, using_store
 from eventic_core.records.record import Record
 from eventic_core.records.record_class import registered
-from eventic_core.records.scope import current_scope, edit_scope
 from eventic_core.runtime import codec
 from eventic_core.runtime.calls import LATER, RUN, Call
 from eventic_core.runtime.functions import current_journal, function_of

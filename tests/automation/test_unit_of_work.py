@@ -214,6 +214,33 @@ def test_a_part_may_fail_by_itself(database: DatabaseConfig) -> None:
     assert [found.name for found in Automation.where().all()] == ["kept"]
 
 
+def failing_part(uow: UnitOfWork) -> None:
+    """Write all that is pending in a part of the block, which is undone."""
+    with pytest.raises(LookupError), uow.transaction():
+        uow.automations.create(Automation(name="lost"))
+        raise LookupError
+
+
+def test_moves_that_a_failed_part_had_written_are_written_again(database: DatabaseConfig) -> None:
+    with UnitOfWork(database) as uow:
+        run = uow.runs.create(Run(automation_id=Automation(name="moves").id))
+        run.start()
+        run.fail("broken")
+        failing_part(uow)
+    assert [past.status for past in reversed(run.history())] == [S.PENDING, S.PROCESSING, S.FAILED]
+
+
+def test_what_only_a_failed_part_had_written_may_still_be_taken_out(database: DatabaseConfig) -> None:
+    run = running()
+    with UnitOfWork(database) as uow:
+        mine = uow.runs.get_or_raise(run.id)
+        mine.error_summary = "mine"
+        failing_part(uow)
+        uow.unregister_entity(mine)
+        assert mine.error_summary is None
+    assert Run.hydrate(run.id).version == run.version
+
+
 # -- when it may be used
 
 

@@ -12,7 +12,7 @@ from pydantic import AfterValidator
 
 from eventic_core import Eventic, Record
 from eventic_core.jobs import dag, job
-from eventic_core.records.scope import in_scope
+from eventic_core.records.editing import in_scope
 
 CALLS = os.environ.get("SCHEDULE_CALLS")
 

@@ -31,7 +31,7 @@ from eventic_core import (
 from eventic_core.automation import DatabaseConfig, Run, UnitOfWork
 from eventic_core.graph import Dag
 from eventic_core.jobs import Job, JobDependency, stored_dag
-from eventic_core.records.scope import current_scope
+from eventic_core.records.editing import current_scope
 from eventic_core.records.stamp import running
 from eventic_core.runtime.process import process
 from eventic_core.store.sessions import session_factory

@@ -205,7 +205,7 @@ def test_a_batch_smaller_than_a_family_takes_all_of_it(launched: str) -> None:
     settle_workflows(launched)
     age(launched)
     sweep = sweeps.WorkflowSweep(None, ["SUCCESS"], datetime.now(UTC))
-    from eventic_core.records.scope import edit_scope
+    from eventic_core.records.editing import edit_scope
 
     with edit_scope():
         assert sweep.batch(1).count == 4

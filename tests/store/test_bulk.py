@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from eventic_core import DuplicateKey, Eventic, InvalidRecord, Record
-from eventic_core.records.scope import edit_scope
+from eventic_core.records.editing import edit_scope
 
 
 class Shelf(Record, unique=["place"]):
