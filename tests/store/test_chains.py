@@ -81,9 +81,10 @@ def test_versions_sent_as_what_differs_are_stored_as_those_sent_whole(
         assert ours[-1][5] == made.version_id
 
 
-def test_a_chain_is_refused_whole_where_one_of_its_moves_is_illegal(eventic: str) -> None:
+@pytest.mark.parametrize("path", [["COMPLETED", "PROCESSING"], ["RETRYING", "PROCESSING"], ["PROCESSING", "PENDING"]])
+def test_a_chain_is_refused_whole_where_one_of_its_moves_is_illegal(eventic: str, path: list[str]) -> None:
     good = chain(["PENDING", "PROCESSING", "COMPLETED"], [{}], [None])
-    bad = chain(["PENDING", "COMPLETED", "PROCESSING"], [{}], [None])
+    bad = chain(["PENDING", *path], [{}], [None])
     with pytest.raises(InvalidStateError):
         current_store().append([good, bad])
     assert stored(eventic, good.id) == stored(eventic, bad.id) == []
