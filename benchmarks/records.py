@@ -18,8 +18,7 @@ from eventic_core import Eventic, Record, evented
 from eventic_core.records.filters import Selection
 from eventic_core.records.ids import new_id
 from eventic_core.records.record_class import family
-from eventic_core.store import queries
-from eventic_core.store.postgres import _APPEND_ONE, _CREATE_ONE
+from eventic_core.store import appends, queries
 from eventic_core.store.sql import COLUMNS, statement
 
 if TYPE_CHECKING:
@@ -28,8 +27,8 @@ if TYPE_CHECKING:
 
     import psycopg
 
-CREATE_ONE = _CREATE_ONE[False, False]
-APPEND_ONE = _APPEND_ONE[False, False]
+CREATE_ONE = appends.CREATE_ONE[False, False]
+APPEND_ONE = appends.APPEND_ONE[False, False]
 HEAD = statement("head", columns=COLUMNS)
 VERSION = statement("version", columns=COLUMNS)
 HISTORY = statement("history", columns=COLUMNS)

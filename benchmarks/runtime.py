@@ -24,7 +24,7 @@ from eventic_core import Eventic, Record, on
 from eventic_core.records.ids import new_id
 from eventic_core.records.port import installed_store
 from eventic_core.settings import normalise_url
-from eventic_core.store.postgres import _APPEND_ONE
+from eventic_core.store import appends
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import psutil
     import psycopg
 
-APPEND_ONE = _APPEND_ONE[False, False]
+APPEND_ONE = appends.APPEND_ONE[False, False]
 UNFINISHED = "select 1 from dbos.workflow_status where status in ('ENQUEUED', 'PENDING') limit 1"
 LEFT = "select count(*) from dbos.workflow_status where status in ('ENQUEUED', 'PENDING')"
 STATUS = "select status from dbos.workflow_status where workflow_uuid = %s"

@@ -56,12 +56,12 @@ def cancel(run: Run, reason: str) -> None:
     patch = {"status": S.CANCELLED, "error_message": reason, "finished_at": now(), "due_at": None}
     move = Move(_UNFINISHED, patch, "cancel", "cancel")
     table.move_items(run.id, move, tx, workflow_id=attempt, origin=origin)
-    table.set_state(run.id, "ended", before=("running", "paused", "stopped"), tx=tx)
+    table.counters.set_state(run.id, "ended", before=("running", "paused", "stopped"), tx=tx)
     for part in parts:
         if part.status in _UNFINISHED:
             part.cancel()
-    if table.counters(run.id, tx):
-        table.drop_groups(attempt, tx)
+    if table.counters.read(run.id, tx):
+        table.groups.drop(attempt, tx)
     WaitTable(process().store).ended(run.id, tx)
 
 
@@ -86,7 +86,7 @@ def pend(
         max_attempts: Of each item.
         unplanned: Whether those that are in no group yet are to have one too.
     """
-    counters = table.counters(run_id, tx)
+    counters = table.counters.read(run_id, tx)
     if not counters or not counters[0].pending:
         return
     before = 0
@@ -100,35 +100,35 @@ def pend(
 
 def pause(run: Run) -> None:
     """Begin no more items of a run; those that are being done are finished."""
-    if not _table().set_state(run.id, "paused", before=("running",), tx=transaction_of_scope()):
+    if not _table().counters.set_state(run.id, "paused", before=("running",), tx=transaction_of_scope()):
         raise InvalidStateError("Run", run.id, _word(run), "pause")
 
 
 def resume(run: Run) -> None:
     """Go on with a run that was paused."""
     table, tx = _table(), transaction_of_scope()
-    if not table.set_state(run.id, "running", before=("paused",), tx=tx):
+    if not table.counters.set_state(run.id, "running", before=("paused",), tx=tx):
         raise InvalidStateError("Run", run.id, _word(run), "resume")
-    table.release_groups(workflow_id(run.id, run.attempt), tx)
+    table.groups.release(workflow_id(run.id, run.attempt), tx)
 
 
 def _word(run: Run) -> str:
-    counters = _table().counters(run.id)
+    counters = _table().counters.read(run.id)
     return f"{run.status} ({counters[0].state})" if counters else f"{run.status} (nothing executes it)"
 
 
 def tolerate(run: Run, tolerated_failures: int | str | None, by_class: Mapping[str, int | str] | None) -> None:
     """Change how many items may fail; more than that having failed already stops the run."""
     table, tx = _table(), transaction_of_scope()
-    counters = table.counters(run.id, tx)
+    counters = table.counters.read(run.id, tx)
     if not counters:
         raise InvalidStateError("Run", run.id, _word(run), "a change of what is tolerated")
     whole = counters[0]
     count = tolerated_count(tolerated_failures, whole.total)
-    table.tolerate(run.id, {k: tolerated_count(v, whole.total) or 0 for k, v in (by_class or {}).items()}, tx)
-    over = (count is not None and whole.failed > count) or table.is_over(run.id, tx)
+    table.counters.tolerate(run.id, {k: tolerated_count(v, whole.total) or 0 for k, v in (by_class or {}).items()}, tx)
+    over = (count is not None and whole.failed > count) or table.counters.is_over(run.id, tx)
     state = "stopped" if over and whole.state != "ended" else whole.state
-    table.set_state(run.id, state, before=(whole.state,), tx=tx, tolerated=(count,))
+    table.counters.set_state(run.id, state, before=(whole.state,), tx=tx, tolerated=(count,))
 
 
 def redrive(run: Run, filters: dict[str, Any]) -> int:
@@ -145,21 +145,21 @@ def redrive(run: Run, filters: dict[str, Any]) -> int:
         message = f"redrive() knows no filter {', '.join(unknown)}; it knows {', '.join(_FILTERS)}."
         raise Invalid(message)
     table, tx = _table(), transaction_of_scope()
-    counters = table.counters(run.id, tx)
+    counters = table.counters.read(run.id, tx)
     if not counters:
         raise InvalidStateError("Run", run.id, _word(run), "redrive")
     automation = find(_automation_name(run))
     again = workflow_id(run.id, run.attempt)
-    if not table.set_state(run.id, "running", before=("ended",), tx=tx, workflow_id=again):
+    if not table.counters.set_state(run.id, "running", before=("ended",), tx=tx, workflow_id=again):
         raise InvalidStateError("Run", run.id, _word(run), "redrive")
     patch = {"status": S.RETRYING, "finished_at": None, "due_at": None}
     move = Move((S.FAILED,), patch, "redrive", "redrive", again=automation.max_attempts, **filters)
     moved = table.move_items(run.id, move, tx, workflow_id=again, origin=current_origin())
-    whole = table.counters(run.id, tx)[0]
+    whole = table.counters.read(run.id, tx)[0]
     if not whole.unfinished:
         message = f"Run {run.id}: no failed item fits, so there is nothing to redrive."
         raise Invalid(message)
-    if (whole.tolerated is not None and whole.failed > whole.tolerated) or table.is_over(run.id, tx):
+    if (whole.tolerated is not None and whole.failed > whole.tolerated) or table.counters.is_over(run.id, tx):
         message = (
             f"Run {run.id}: {whole.failed:,} failed items would be left, which is more than is tolerated, so it would "
             "stop at once. Redrive them too, or call tolerate() first."

@@ -31,7 +31,7 @@ from eventic_core.records.port import StaleWrite, Work
 from eventic_core.records.stamp import Origin
 from eventic_core.runtime import counts, tracing
 from eventic_core.runtime.journal import patiently
-from eventic_core.store.executions import ExecutionTable
+from eventic_core.store.groups import GroupTable
 from eventic_core.store.handlers import call_payload
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Group:
         self._assignment = assignment
         self._values = values
         self._store = assignment.store
-        self._table = ExecutionTable(assignment.store)
+        self._table = GroupTable(assignment.store)
         self._run_id = UUID(values["run"])
         self._automation = find(values["automation"])
         self._origin = Origin(
@@ -64,7 +64,7 @@ class Group:
         invoke = assignment.invoke if self._automation.is_async else _directly
         self._attempts = Attempts(self._automation, self._store, self._origin, invoke)
         self._is_careful = self._automation.checkpoint == "item" or assignment.deaths > 0
-        self._state, last_step = patiently(lambda: self._table.begin_group(self._run_id, assignment.run_id))
+        self._state, last_step = patiently(lambda: self._table.begin(self._run_id, assignment.run_id))
         self._slice = Slice(self._store, assignment.run_id, assignment.owner, last_step)
         self._again: list[tuple[float, int, ItemExecutionVersions]] = []
         self._late: list[tuple[float, ItemExecutionVersions]] = []
@@ -91,7 +91,7 @@ class Group:
         try:
             done = self._do_all(items) if self._automation.window == 1 or self._is_careful else self._overlap(items)
             if done and self._store_rest(ends_group=gone is None) and not self._slice.ended_group:
-                self._table.complete_group(self._run_id, self._assignment.run_id, self._assignment.owner, gone=gone)
+                self._table.complete(self._run_id, self._assignment.run_id, self._assignment.owner, gone=gone)
         finally:
             self._count()
 
@@ -110,7 +110,7 @@ class Group:
         fresh = self._fresh(numbers, is_new=is_new) if self._is_planned else []
         if len(fresh) == len(numbers):
             return fresh
-        rows = self._table.group(self._run_id, numbers.start, numbers.stop - 1, values["only"])
+        rows = self._table.items(self._run_id, numbers.start, numbers.stop - 1, values["only"])
         begun = [ItemExecutionVersions.of(row, origin) for row in rows]
         if values["only"] is None:  # those that wait for their time have a group of their own
             begun = [item for item in begun if item.document["due_at"] is None]
@@ -140,13 +140,13 @@ class Group:
             if assignment.is_stopping():
                 self._store.work.put_back([(assignment.run_id, assignment.owner)])
                 return False
-            state = state or self._table.state(self._run_id)
+            state = state or self._table.run_state(self._run_id)
             if state == "running":
                 return True
             if state != "paused":
-                self._table.complete_group(self._run_id, assignment.run_id, assignment.owner)
+                self._table.complete(self._run_id, assignment.run_id, assignment.owner)
                 return False
-            if self._table.park_group(self._run_id, assignment.run_id, assignment.owner):
+            if self._table.park(self._run_id, assignment.run_id, assignment.owner):
                 return False
             state = None  # it was resumed meanwhile
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from eventic_core.automation.item import Outcome
     from eventic_core.automation.retries import Retried
     from eventic_core.records.stamp import Origin
-    from eventic_core.store.executions import BatchItem, GroupItem
+    from eventic_core.store.groups import BatchItem, GroupItem
 
 S = ExecutionStatus
 IN_GROUP_SECONDS = 0.05

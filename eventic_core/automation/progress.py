@@ -12,13 +12,13 @@ from eventic_core.automation.status import ExecutionStatus
 from eventic_core.errors import ResultTimeout, RunNotFound
 from eventic_core.records.blocking import in_thread, refuse_in_loop
 from eventic_core.runtime.process import process
-from eventic_core.store.executions import ExecutionTable
+from eventic_core.store.counters import CounterTable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from uuid import UUID
 
-    from eventic_core.store.executions import Counters
+    from eventic_core.store.counters import Counters
 
 _FIRST_POLL_SECONDS, _LONGEST_POLL_SECONDS = 0.01, 0.5
 _RATE_SECONDS = 10.0
@@ -74,11 +74,11 @@ class _Watch:
     def __init__(self, run_id: UUID) -> None:
         self._run_id = run_id
         self._store = process().store
-        self._table = ExecutionTable(self._store)
+        self._table = CounterTable(self._store.database)
         self._seen: deque[tuple[float, int]] = deque()
 
     def read(self) -> Progress:
-        rows = self._table.counters(self._run_id)
+        rows = self._table.read(self._run_id)
         if not rows:
             message = f"Nothing executes run {self._run_id}: it was not started by an automation declared in code."
             raise RunNotFound(message)

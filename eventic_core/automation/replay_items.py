@@ -40,7 +40,7 @@ from eventic_core.records.documents import same_value
 from eventic_core.records.ids import ids_from, new_id
 from eventic_core.records.port import StaleWrite
 from eventic_core.records.stamp import Origin
-from eventic_core.store.executions import GroupItem
+from eventic_core.store.groups import GroupItem
 from eventic_core.store.handlers import matches
 
 if TYPE_CHECKING:

@@ -22,7 +22,8 @@ from eventic_core.records.port import OwnershipLost, Work
 from eventic_core.records.stamp import Origin, acting
 from eventic_core.runtime import tracing
 from eventic_core.runtime.finishing import Finish, run_in_transaction
-from eventic_core.store.executions import WHOLE_RUN, ExecutionTable
+from eventic_core.store.counters import WHOLE_RUN
+from eventic_core.store.executions import ExecutionTable
 from eventic_core.store.handlers import call_payload
 from eventic_core.store.waits import WaitTable
 from eventic_core.store.work import Outcome
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from eventic_core.runtime.performing import Assignment
-    from eventic_core.store.executions import Counters
+    from eventic_core.store.counters import Counters
     from eventic_core.store.transaction import PostgresTransaction
 
 _log = logging.getLogger("eventic")
@@ -81,7 +82,7 @@ class RunWorkflow:
 
     def _advance(self) -> bool:
         """Do the next stage; tells whether it was the last one for now."""
-        counters = self._table.counters(self._run_id)
+        counters = self._table.counters.read(self._run_id)
         if not counters or counters[0].state == "ended":
             self._assignment.finish("null")
             return True
@@ -90,7 +91,7 @@ class RunWorkflow:
         if counters[0].state == "stopped":
             with self._store.transaction() as tx:
                 self._table.owned(self._assignment.run_id, self._assignment.owner, tx)
-                self._table.drop_groups(self._assignment.run_id, tx)
+                self._table.groups.drop(self._assignment.run_id, tx)
         if not self._table.park_run(self._run_id, self._assignment.run_id, self._assignment.owner):
             self._end()
         return True
@@ -135,7 +136,7 @@ class RunWorkflow:
         with self._store.transaction() as tx:
             self._table.owned(self._assignment.run_id, self._assignment.owner, tx)
             if not sequence:  # items were deleted since they were counted
-                self._table.lower_total(self._run_id, part.batch_execution_id, part.total - planned, tx)
+                self._table.counters.lower_total(self._run_id, part.batch_execution_id, part.total - planned, tx)
             else:
                 self._table.note_planned(
                     self._run_id, part.batch_execution_id, before=part.planned, planned=planned, to=sequence[-1], tx=tx
@@ -212,20 +213,20 @@ class RunWorkflow:
 
     def _end_records(self) -> None:
         tx = transaction_of_scope()
-        ended = self._table.set_state(self._run_id, "ended", before=("running", "paused", "stopped"), tx=tx)
+        ended = self._table.counters.set_state(self._run_id, "ended", before=("running", "paused", "stopped"), tx=tx)
         if not ended:  # cancelled meanwhile
             return
         executions = self._parts()
-        if self._table.counters(self._run_id, tx)[0].unfinished:  # it was stopped
+        if self._table.counters.read(self._run_id, tx)[0].unfinished:  # it was stopped
             batches = {part.id: part.batch_id for part in executions}
             most = self._automation.max_attempts
             pend(self._table, self._run_id, batches, tx, origin=self._origin, max_attempts=most)
             close_retrying(self._table, self._run_id, tx, origin=self._origin)
-        whole, *parts = self._table.counters(self._run_id, tx)
-        failures = self._table.failures(self._run_id, tx)
+        whole, *parts = self._table.counters.read(self._run_id, tx)
+        failures = self._table.counters.failures(self._run_id, tx)
         tolerated = whole.tolerated
         is_good = not whole.unfinished and whole.failed <= (tolerated if tolerated is not None else 0)
-        is_good = is_good and not self._table.is_over(self._run_id, tx)
+        is_good = is_good and not self._table.counters.is_over(self._run_id, tx)
         by_part = {part.batch_execution_id: part for part in parts}
         for execution in executions:
             part = by_part[execution.id]

@@ -13,7 +13,8 @@ from eventic_core.records.port import Work
 from eventic_core.records.stamp import acting, current_origin
 from eventic_core.runtime.process import process
 from eventic_core.runtime.queues import Queue
-from eventic_core.store.executions import RUNS_QUEUE, ExecutionTable
+from eventic_core.store.counters import CounterTable
+from eventic_core.store.executions import RUNS_QUEUE
 from eventic_core.store.handlers import call_payload
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def start(
     process().ensure_queue(Queue(RUNS_QUEUE).row(keyed=False))
     queue = Queue(automation.queue_name, concurrency=automation.groups_at_a_time)
     process().ensure_queue(queue.row(keyed=False))
-    table = ExecutionTable(process().store)
+    table = CounterTable(process().store.database)
     who = acting(correlation_id=correlation_id) if correlation_id else acting()
     with who, edit_scope(default_reason="start", call="start()", instead="start_async()") as scope:
         run = Run(automation_id=stored.id, correlation_id=correlation_id, tolerated_failures=tolerated_failures)

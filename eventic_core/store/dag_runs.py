@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic_core import from_json, to_json
 
-from eventic_core.store.executions import NEVER_MS
+from eventic_core.store.groups import NEVER_MS
 from eventic_core.store.sql import statement
 
 if TYPE_CHECKING:

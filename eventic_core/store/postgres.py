@@ -1,29 +1,31 @@
 """The record store on Postgres: the records' port, implemented.
 
-Owns what driver errors mean, and COPY. Fixed statements are in `sql/`, the parameters of writes in `columns`, dynamic
-statements in `queries`, connections in `engine`.
+Fixed statements are in `sql/`, those that write versions chosen in `appends`, dynamic ones made in `queries`; new
+records by COPY are in `copying`, what a refused write means in `refusals`, connections in `engine`.
 """
 
 from __future__ import annotations
 
-import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import psycopg
 from psycopg import errors as pg
 
-from eventic_core.errors import DuplicateKey, HistoryRemoved, InvalidRecord, RecordExists
+from eventic_core.errors import HistoryRemoved
 from eventic_core.records.port import Append, Cursor, StaleWrite, StoredVersion, Written
 from eventic_core.records.stamp import Stamp
-from eventic_core.store import columns, queries
-from eventic_core.store.handlers import GENERATION, HandlerList
+from eventic_core.store import queries
+from eventic_core.store.appends import Write
+from eventic_core.store.copying import Copy, chunks
+from eventic_core.store.handlers import HandlerList
 from eventic_core.store.moves import Moves
 from eventic_core.store.progress import Progress
+from eventic_core.store.refusals import UNSTORABLE, taken, unstorable
 from eventic_core.store.slots import Slot
 from eventic_core.store.sql import COLUMNS, statement
 from eventic_core.store.transaction import PostgresTransaction
-from eventic_core.store.work import CHECKPOINT, GATE, GATED, WORK, WorkTable
+from eventic_core.store.work import WorkTable
 from eventic_core.store.workers import WorkerTable
 
 if TYPE_CHECKING:
@@ -38,52 +40,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def _forms(name: str, also: str = "", **parts: str) -> dict[tuple[bool, bool], str]:
-    """Give the forms of a write: with or without a checkpoint, and work; `also` is one more part of all of them."""
-    return {
-        (gated, worked): statement(
-            name,
-            generation=GENERATION,
-            gate=GATE if gated else "",
-            gated=GATED if gated else "",
-            also=(CHECKPOINT if gated else "") + (WORK if worked else "") + also,
-            **parts,
-        )
-        for gated in (False, True)
-        for worked in (False, True)
-    }
-
-
-def _untold(forms: dict[tuple[bool, bool], str]) -> dict[tuple[bool, bool], str]:
-    """Make of the forms of a write those that give back one row, if it was written, instead of one for each version."""
-
-    def quiet(sql: str) -> str:
-        parts, insert, values = sql.rpartition("\ninsert into")
-        values = values.replace("returning version_id, recorded_at, xid::text, position", "returning 1")
-        return f"{parts}, written as ({insert}{values.rstrip()}\n)\nselect 1 from written limit 1"
-
-    return {form: quiet(sql) for form, sql in forms.items()}
-
-
-_CREATE_ONE = _forms("create_one")
-_APPEND_ONE = _forms("append_one")
-_KEYS = statement("part_keys").rstrip()
-_INPUT = statement("part_input").rstrip()
-_APPEND_MANY = _forms("append_many", input=_INPUT, keys=_KEYS)
-_COUNTING = statement("part_counting", moved=statement("part_moved_rows").rstrip()).rstrip()
-_INPUTS = {False: statement("part_chains"), True: statement("part_rows", input=_INPUT)}
-_TRACKED = {
-    (is_mixed, ends_group): _forms(
-        "append_tracked",
-        statement("part_group_done") if ends_group else "",
-        input=_INPUTS[is_mixed].rstrip(),
-        keys=_KEYS,
-        counting=_COUNTING,
-    )
-    for is_mixed in (False, True)
-    for ends_group in (False, True)
-}
-_UNTOLD = {kind: _untold(forms) for kind, forms in _TRACKED.items()}
 _VERSIONS = statement("versions", columns=COLUMNS)
 _HEAD = statement("head", columns=COLUMNS)
 _VERSION = statement("version", columns=COLUMNS)
@@ -98,14 +54,9 @@ _CLASSES = statement("classes")
 _FEED_AHEAD = statement("feed_ahead")
 _ERASE = statement("erase_everything")
 _FEED_HORIZON = statement("feed_horizon")
-_COPY = statement("copy")
-_COPY_KEYS = statement("copy_keys")
 
-_UNSTORABLE = (pg.DataError, pg.ProgramLimitExceeded, pg.StatementTooComplex)
 _NO_BOUND = 2**31 - 1
 _STREAM_ROWS = 1000
-_COPY_ROWS = 5000
-_COPY_BYTES = 8 * 1024 * 1024
 
 
 class PostgresStore:
@@ -168,9 +119,8 @@ class PostgresStore:
         sent, moves = self._moves(appends, tx)
         while True:
             all_work = [*work, *self.handlers.follow_ups(appends)]
-            sql, parameters = self._append_statement(
-                sent, all_work, checkpoint, moves, told=told, ends_group=ends_group
-            )
+            write = Write(all_work, checkpoint, moves, told, ends_group)
+            sql, parameters = write.sql(sent, self.handlers.generation, self.work)
             rows = self._write(appends, joined, sql, parameters)
             if rows:
                 break
@@ -207,43 +157,9 @@ class PostgresStore:
                 return _guarded(joined, lambda: joined.fetch(sql, parameters))
             return self._append_alone(sql, parameters, appends)
         except pg.UniqueViolation as error:
-            raise _taken(error, [append.class_type for append in appends if append.first_version == 0]) from error
-        except _UNSTORABLE as error:
-            raise _unstorable(error) from error
-
-    def _append_statement(
-        self,
-        appends: Sequence[Append],
-        work: Sequence[Work],
-        checkpoint: Checkpoint | None,
-        moves: Moves | None,
-        *,
-        told: bool,
-        ends_group: bool,
-    ) -> tuple[str, Sequence[Any]]:
-        generation = self.handlers.generation
-        form = (checkpoint is not None, bool(work))
-        gate = () if checkpoint is None else self.work.gate_parameters(checkpoint)
-        also = () if checkpoint is None else self.work.checkpoint_parameters(checkpoint)
-        if work:
-            also += self.work.work_parameters(work)
-        if len(appends) == 1 and not appends[0].keys and moves is None:
-            append = appends[0]
-            if append.version == 0:
-                return _CREATE_ONE[form], (*gate, generation, *also, *columns.of_one(append))
-            return _APPEND_ONE[form], (*gate, append.id, append.version, generation, *also, *columns.of_one(append))
-        keys = [(append.id, *key) for append in appends for key in append.keys]
-        key_columns = [list(column) for column in zip(*keys, strict=True)] if keys else [[], [], [], []]
-        after = (generation, *key_columns, *key_columns)
-        if moves is None:
-            return _APPEND_MANY[form], (*gate, *columns.of_rows(appends, None), *after, *also)
-        is_mixed = moves.records < len(appends)
-        what = (columns.of_rows if is_mixed else columns.of_chains)(appends, moves.before)
-        if ends_group:
-            assert checkpoint is not None
-            also += (checkpoint.workflow_id,)
-        forms = (_TRACKED if told else _UNTOLD)[is_mixed, ends_group]
-        return forms[form], (*gate, *what, *after, *moves.deltas, *also)
+            raise taken(error, [append.class_type for append in appends if append.first_version == 0]) from error
+        except UNSTORABLE as error:
+            raise unstorable(error) from error
 
     def enqueue(
         self, work: Sequence[Work], tx: Transaction | None = None, *, checkpoint: Checkpoint | None = None
@@ -295,39 +211,18 @@ class PostgresStore:
         self._noted.add(noted)
 
     def load(self, appends: Iterable[Append], tx: Transaction | None = None) -> list[UUID]:
-        sent = _Sent()
+        copy = Copy()
         with self.transaction(_ours(tx)) as joined:
             # Only a transaction of the caller's is one that the iterator may want to read in, between two COPYs.
-            for chunk in [appends] if tx is None else _chunks(appends):
-                self._copy(chunk, joined, sent)
-            for append in sent.first.values():
+            for chunk in [appends] if tx is None else chunks(appends):
+                copy.send(chunk, joined)
+            for append in copy.first.values():
                 self._note(append)
                 joined.written.append(append.version_id)
             self.handlers.refresh()
-            for class_type, created in sent.by_class.items():
+            for class_type, created in copy.by_class.items():
                 self.enqueue(self.handlers.bulk_follow_ups(class_type, created), joined)
-        return sent.ids
-
-    def _copy(self, appends: Iterable[Append], tx: PostgresTransaction, sent: _Sent) -> None:
-        keys: list[tuple[UUID, str, str, str | None]] = []
-
-        def send() -> None:
-            with tx.driver.cursor() as cursor, cursor.copy(_COPY) as copy:
-                for append in appends:
-                    sent.add(append)
-                    keys.extend((append.id, *key) for key in append.keys)
-                    copy.write_row(columns.of_one(append))
-            if keys:
-                with tx.driver.cursor() as cursor, cursor.copy(_COPY_KEYS) as copy:
-                    for key in keys:
-                        copy.write_row(key)
-
-        try:
-            tx.run(send)
-        except pg.UniqueViolation as error:
-            raise _taken(error, [class_type for class_type, _schema_version in sent.first]) from error
-        except _UNSTORABLE as error:
-            raise _unstorable(error) from error
+        return copy.ids
 
     # -- reading
 
@@ -444,20 +339,6 @@ class PostgresStore:
         return [(str(name), int(version)) for name, version in self.database.fetch(_CLASSES, (list(class_types),))]
 
 
-class _Sent:
-    """What a bulk creation has sent so far."""
-
-    def __init__(self) -> None:
-        self.ids: list[UUID] = []
-        self.by_class: dict[str, list[UUID]] = {}
-        self.first: dict[tuple[str, int], Append] = {}
-
-    def add(self, append: Append) -> None:
-        self.ids.append(append.id)
-        self.by_class.setdefault(append.class_type, []).append(append.id)
-        self.first.setdefault((append.class_type, append.schema_version), append)
-
-
 def _ours(tx: Transaction | None) -> PostgresTransaction | None:
     """The port's transaction is always one of ours: only this store makes them."""
     return cast("PostgresTransaction | None", tx)
@@ -474,45 +355,6 @@ def _guarded(tx: PostgresTransaction, work: Callable[[], T]) -> T:
         if not tx.connection.invalidated and not tx.driver.closed:
             tx.rollback_to(savepoint)
         raise
-
-
-def _taken(error: pg.UniqueViolation, created: Sequence[str]) -> Exception:
-    """Say which unique constraint refused a write: a key, an id, or a version somebody else wrote."""
-    detail = error.diag.message_detail or ""
-    if error.diag.constraint_name == "record_keys_value_key":
-        match = re.match(r"Key \(scope, name, value\)=\((.*?), (.*?), (.*)\) already exists", detail)
-        scope, name, value = match.groups() if match else ("a class", "of fields", detail)
-        return DuplicateKey(f"{scope}: the unique key {name}={value} is held by another record. Nothing was stored.")
-    if error.diag.constraint_name == "records_items":
-        taken = re.search(r"=\((.*)\) already exists", detail)
-        value = taken[1] if taken else "..."
-        return DuplicateKey(f"Item: batch_id,sequence_number={value} is that of another item. Nothing was stored.")
-    if not created:
-        return StaleWrite()
-    match = re.search(r"=\(([0-9a-f-]{36})", detail)
-    name = created[0]
-    return RecordExists(
-        f"{name}(id={match[1] if match else '...'}) is stored already; id= is for new records. "
-        f"Change it through {name}.hydrate(id) or {name}.apply(body). Nothing was stored."
-    )
-
-
-def _unstorable(error: psycopg.Error) -> InvalidRecord:
-    return InvalidRecord(f"Postgres cannot store the values: {error.diag.message_primary}. Nothing was stored.")
-
-
-def _chunks(appends: Iterable[Append]) -> Iterator[list[Append]]:
-    """Group what one COPY sends: while it runs, an iterator that reads could not use the connection."""
-    chunk: list[Append] = []
-    size = 0
-    for append in appends:
-        chunk.append(append)
-        size += len(append.data)
-        if len(chunk) >= _COPY_ROWS or size >= _COPY_BYTES:
-            yield chunk
-            chunk, size = [], 0
-    if chunk:
-        yield chunk
 
 
 def _written(append: Append, row: Sequence[Any]) -> Written:

@@ -23,7 +23,7 @@ from killing import restart
 from eventic_core import Eventic
 from eventic_core.automation.run import Run
 from eventic_core.runtime.process import process
-from eventic_core.store.executions import ExecutionTable
+from eventic_core.store.counters import CounterTable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -119,7 +119,7 @@ def moves(url: str, run: Run) -> collections.Counter[str]:
 
 
 def check_counters(run: Run, found: list[Execution]) -> None:
-    whole, *parts = ExecutionTable(process().store).counters(run.id)
+    whole, *parts = CounterTable(process().store.database).read(run.id)
     counted = collections.Counter(execution.status.lower() for execution in found)
     for name in ("pending", "processing", "retrying", "completed", "failed", "cancelled", "skipped"):
         assert getattr(whole, name) == counted[name], (name, whole, counted)

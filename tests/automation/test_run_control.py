@@ -28,7 +28,7 @@ from eventic_core.automation import (
 )
 from eventic_core.automation.executions import item_execution_id
 from eventic_core.runtime.process import process
-from eventic_core.store.executions import ExecutionTable
+from eventic_core.store.counters import CounterTable
 
 pytestmark = pytest.mark.usefixtures("workers")
 S = ExecutionStatus
@@ -158,7 +158,7 @@ def test_an_item_that_is_deleted_before_it_begins_is_no_part_of_the_run() -> Non
     GATE.clear()
     batch = gated.batch(str(uuid4()), numbered(40))
     run = begun(gated.start(batch))
-    until(lambda: sum(part.planned for part in ExecutionTable(process().store).counters(run.id)[1:]) == 40)
+    until(lambda: sum(part.planned for part in CounterTable(process().store.database).read(run.id)[1:]) == 40)
     (gone,) = Item.where(batch_id=batch.id, sequence_number=37).all()
     gone.delete()
     GATE.set()

@@ -26,7 +26,7 @@ from eventic_core.automation import (
     declared,
 )
 from eventic_core.runtime.process import process
-from eventic_core.store.executions import WHOLE_RUN, ExecutionTable
+from eventic_core.store.counters import WHOLE_RUN, CounterTable
 
 S = ExecutionStatus
 GATE = threading.Event()
@@ -197,7 +197,7 @@ def test_the_numbers_of_a_second_batch_go_on_after_the_first_and_each_part_has_c
     of_part = [parts[made.id].id for made in (first, second)]
     assert [execution.batch_execution_id for execution in found] == [of_part[0]] * 3 + [of_part[1]] * 2
     assert counted(run.progress()) == {"COMPLETED": 5}
-    counters = ExecutionTable(process().store).counters(run.id)
+    counters = CounterTable(process().store.database).read(run.id)
     assert {found.batch_execution_id: (found.total, found.planned, found.completed) for found in counters} == {
         WHOLE_RUN: (5, 0, 5),
         of_part[0]: (3, 3, 3),

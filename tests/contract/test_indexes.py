@@ -9,7 +9,8 @@ import psycopg
 import pytest
 
 from eventic_core.store import sql
-from eventic_core.store.executions import _GROUP_ITEMS, _LOCK_ITEMS, _PEND_ITEMS, _UNFINISHED_NUMBERS
+from eventic_core.store.executions import _LOCK_ITEMS, _PEND_ITEMS, _UNFINISHED_NUMBERS
+from eventic_core.store.groups import _GROUP_ITEMS
 from eventic_core.store.sql import statement
 
 RUN, BATCH = str(uuid4()), str(uuid4())

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from eventic_core import Eventic, Record, on
 from eventic_core.runtime import handling, journal, recorder
-from eventic_core.store import postgres, work
+from eventic_core.store import appends, postgres, work
 
 ITEMS = 10
 NOTED = "::bigint, %s from ready"
@@ -81,7 +81,7 @@ def note(item: Item) -> None:
 
 def forget_checkpoints() -> None:
     """Planted: steps leave no row."""
-    for forms in (postgres._CREATE_ONE, postgres._APPEND_ONE, postgres._APPEND_MANY, work._ENQUEUE):
+    for forms in (appends.CREATE_ONE, appends.APPEND_ONE, appends.APPEND_MANY, work._ENQUEUE):
         for form, sql in forms.items():
             assert NOTED in sql or not form[0]
             forms[form] = sql.replace(NOTED, f"{NOTED} where false")

@@ -19,7 +19,7 @@ from programs.ledger import LedgerCounter, rows, table_problems, versions
 from eventic_core import Eventic, Record
 from eventic_core.errors import Conflict, RecordNotFound, VersionConflict
 from eventic_core.records.port import Cursor
-from eventic_core.store import postgres
+from eventic_core.store import appends, postgres
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -128,14 +128,14 @@ def test_a_compare_and_swap_that_compares_nothing_loses_increments(
     one, other = LedgerCounter.hydrate(counter.id), LedgerCounter.hydrate(counter.id)
     lean = (False, False)
     blind = (
-        postgres._APPEND_ONE[lean]
+        appends.APPEND_ONE[lean]
         .replace("and version = %s - 1", "and %s::int is not null")
         .replace("select %s, %s, %s, %s, %s::jsonb", "select %s, %s, %s + (select version from head), %s, %s::jsonb")
     )
     blind = blind.replace("select version_id, recorded_at, xid\n", "select version_id, recorded_at, xid, version\n")
-    assert blind != postgres._APPEND_ONE[lean]
+    assert blind != appends.APPEND_ONE[lean]
     one.increment_once()
-    monkeypatch.setitem(postgres._APPEND_ONE, lean, blind)
+    monkeypatch.setitem(appends.APPEND_ONE, lean, blind)
     other.increment_once()
     assert "the value is 1 after 2 commits" in counter_problems(eventic, counter.id, 2)
 
@@ -270,7 +270,7 @@ def test_feed_orders_versions_of_an_old_transaction_last(
 ) -> None:
     """Two-sided: stamped with its own transaction id, the later version comes before the earlier."""
     assert feed_of_a_late_read(eventic, together=together) == []
-    for forms, later in ((postgres._APPEND_ONE, LATER_XID[0]), (postgres._APPEND_MANY, LATER_XID[1])):
+    for forms, later in ((appends.APPEND_ONE, LATER_XID[0]), (appends.APPEND_MANY, LATER_XID[1])):
         for form, sql in forms.items():
             assert later in sql
             monkeypatch.setitem(forms, form, sql.replace(later, "pg_current_xact_id()"))
@@ -365,9 +365,9 @@ def test_table_check_sees_a_gap_between_versions(eventic: str, monkeypatch: pyte
     """The other side: a version that begins a second after its predecessor ended leaves a gap."""
     record = Shared(text="watched")
     lean = (False, False)
-    gap = postgres._APPEND_ONE[lean].replace("%s, moment, xid", "%s, moment + interval '1 second', xid")
-    assert gap != postgres._APPEND_ONE[lean]
-    monkeypatch.setitem(postgres._APPEND_ONE, lean, gap)
+    gap = appends.APPEND_ONE[lean].replace("%s, moment, xid", "%s, moment + interval '1 second', xid")
+    assert gap != appends.APPEND_ONE[lean]
+    monkeypatch.setitem(appends.APPEND_ONE, lean, gap)
     record.number = 1
     assert [problem.partition(":")[0] for problem in table_problems(eventic)] == [
         "superseded_at is not the next recorded_at"

@@ -30,7 +30,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from eventic_core import Eventic
 from eventic_core.errors import StoreUnavailable
-from eventic_core.store import postgres
+from eventic_core.store import appends, postgres
 from eventic_core.store.engine import Database
 from eventic_core.store.transaction import PostgresTransaction
 
@@ -109,11 +109,11 @@ def test_ledger_checks_see_half_a_transfer(eventic: str) -> None:
 def test_ledger_checks_see_an_orphaned_key(eventic: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The other side: a delete that frees no key, and a rename that takes none."""
     one, other = LedgerAccount(name="a"), LedgerAccount(name="b")
-    for form, sql in postgres._APPEND_MANY.items():
+    for form, sql in appends.APPEND_MANY.items():
         forgetful = sql.replace("where c.value is null and", "where false and")
         forgetful = forgetful.replace("where c.value is not null", "where false")
         assert forgetful != sql
-        monkeypatch.setitem(postgres._APPEND_MANY, form, forgetful)
+        monkeypatch.setitem(appends.APPEND_MANY, form, forgetful)
     one.delete()
     assert [problem.partition(":")[0] for problem in ledger_problems(eventic)] == ["a key without its record"]
     other.name = "c"
