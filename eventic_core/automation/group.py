@@ -10,40 +10,36 @@ from __future__ import annotations
 
 import heapq
 import logging
-import random
 import time
-from collections import Counter, deque
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from eventic_core.automation.declared import ITEMS, find
-from eventic_core.automation.item import Attempts, Outcome
-from eventic_core.automation.outcomes import ItemExecutionVersions, pending
-from eventic_core.automation.sequences import unpacked
+from eventic_core.automation.group_attempts import CONFLICTS, GroupAttempts
+from eventic_core.automation.group_items import GroupItems
+from eventic_core.automation.item import Outcome
 from eventic_core.automation.slice import Refused, Slice
 from eventic_core.automation.status import ExecutionStatus
-from eventic_core.automation.steering import ItemContext
-from eventic_core.errors import InvalidStateError, NotSerialisable, StoreUnavailable, VersionConflict
+from eventic_core.errors import InvalidStateError, NotSerialisable, VersionConflict
 from eventic_core.records import conflicts
 from eventic_core.records.port import StaleWrite, Work
 from eventic_core.records.stamp import Origin
-from eventic_core.runtime import counts, tracing
+from eventic_core.runtime import counts
 from eventic_core.runtime.journal import patiently
 from eventic_core.store.groups import GroupTable
 from eventic_core.store.handlers import call_payload
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from concurrent.futures import Future
     from datetime import datetime
 
+    from eventic_core.automation.outcomes import ItemExecutionVersions
     from eventic_core.runtime.performing import Assignment
-    from eventic_core.store.transaction import PostgresTransaction
 
 _log = logging.getLogger("eventic")
-_CONFLICTS = 20
 S = ExecutionStatus
 
 
@@ -61,17 +57,14 @@ class Group:
         self._origin = Origin(
             actor=values["actor"], correlation_id=values["correlation_id"], workflow_id=values["workflow"]
         )
-        invoke = assignment.invoke if self._automation.is_async else _directly
-        self._attempts = Attempts(self._automation, self._store, self._origin, invoke)
         self._is_careful = self._automation.checkpoint == "item" or assignment.deaths > 0
         self._state, last_step = patiently(lambda: self._table.begin(self._run_id, assignment.run_id))
         self._slice = Slice(self._store, assignment.run_id, assignment.owner, last_step)
+        self._items = GroupItems(values, self._automation, self._origin, self._table)
+        self._attempts = GroupAttempts(assignment, self._automation, self._origin, self._slice)
         self._again: list[tuple[float, int, ItemExecutionVersions]] = []
         self._late: list[tuple[float, ItemExecutionVersions]] = []
         self._granted = 0
-        self._parts: dict[str, UUID] = {}
-        self._tried: deque[str] = deque()
-        """How attempts ended that are not counted yet: not one by one, for threads would wait for each other."""
 
     # -- the whole
 
@@ -83,55 +76,14 @@ class Group:
         """
         if not self._goes_on(self._state):
             return
-        numbers = range(self._values["first"], self._values["last"] + 1)
-        items = self._read(numbers, is_new=self._slice.next_step == 1 and not self._is_careful)
-        gone = (
-            (UUID(self._values["batch_execution"]), numbers) if self._is_planned and len(items) < len(numbers) else None
-        )
+        items = self._items.read(is_new=self._slice.next_step == 1 and not self._is_careful)
+        gone = self._items.gone(items)
         try:
             done = self._do_all(items) if self._automation.window == 1 or self._is_careful else self._overlap(items)
             if done and self._store_rest(ends_group=gone is None) and not self._slice.ended_group:
                 self._table.complete(self._run_id, self._assignment.run_id, self._assignment.owner, gone=gone)
         finally:
-            self._count()
-
-    @property
-    def _is_planned(self) -> bool:
-        """Whether its items are planned by their places in a batch, and so may have no executions yet."""
-        return self._values["sequence"] is not None
-
-    def _read(self, numbers: range, *, is_new: bool = False) -> list[ItemExecutionVersions]:
-        """Read some of its items that are still to be done, in order.
-
-        Of a group that has stored nothing none has begun, as a rule: who made an execution meanwhile, by cancelling the
-        run say, has the slice refused.
-        """
-        values, origin = self._values, self._origin
-        fresh = self._fresh(numbers, is_new=is_new) if self._is_planned else []
-        if len(fresh) == len(numbers):
-            return fresh
-        rows = self._table.items(self._run_id, numbers.start, numbers.stop - 1, values["only"])
-        begun = [ItemExecutionVersions.of(row, origin) for row in rows]
-        if values["only"] is None:  # those that wait for their time have a group of their own
-            begun = [item for item in begun if item.document["due_at"] is None]
-        return sorted(fresh + begun, key=lambda item: item.number)
-
-    def _fresh(self, numbers: range, *, is_new: bool) -> list[ItemExecutionVersions]:
-        """Read those that have no execution yet."""
-        values, place = self._values, numbers.start - self._values["first"]
-        sequence = unpacked(values["sequence"])[place : place + len(numbers)]
-        if not sequence:
-            return []
-        number_of = dict(zip(sequence, numbers, strict=False))
-        items = self._table.batch_items(UUID(values["batch"]), sequence[0], sequence[-1])
-        template = pending(values["run"], values["batch_execution"], self._automation.max_attempts)
-        found = [
-            ItemExecutionVersions.of_fresh(item, number, template, self._origin)
-            for item in items
-            if (number := number_of.get(item.sequence_number)) is not None
-        ]
-        begun = set() if is_new else self._table.begun([item.id for item in found])
-        return [item for item in found if item.id not in begun] if begun else found
+            self._attempts.count()
 
     def _goes_on(self, state: str | None = None) -> bool:
         """Tell whether the run goes on, in the state it was just found in; if not, this group has been dealt with."""
@@ -173,17 +125,9 @@ class Group:
 
     def _flush(self, *, ends_group: bool = False) -> None:
         """Store what is collected, and do those items again, one by one, that are refused."""
-        self._count()
+        self._attempts.count()
         for refused in self._slice.store(ends_group=ends_group):
             self._redo(refused)
-
-    def _count(self) -> None:
-        """Tell metrics of the attempts that were made since."""
-        found: Counter[str] = Counter()
-        while self._tried:
-            found[self._tried.popleft()] += 1
-        for how, count in found.items():
-            counts.ATTEMPTS.add("item", how, by=count)
 
     # -- one after the other
 
@@ -222,78 +166,13 @@ class Group:
             if self._slice.store():
                 return  # somebody moved it meanwhile
             began_at = None
-        self._end(item, self._attempt(item, began_at))
-
-    def _attempt(self, item: ItemExecutionVersions, began_at: datetime | None = None) -> Outcome:
-        """Make an attempt, which began just now if there is a moment, as a span of the trace."""
-        with tracing.span(
-            "item",
-            self._automation.name,
-            run__id=self._run_id,
-            item__number=item.number,
-            record__id=item.item_id,
-            attempt=item.attempts,
-            correlation_id=self._origin.correlation_id,
-        ):
-            outcome = self._called(item, began_at)
-            tracing.failed(outcome.error)
-        self._tried.append("done" if outcome.error is None else "failed")
-        return outcome
-
-    def _called(self, item: ItemExecutionVersions, began_at: datetime | None) -> Outcome:
-        """Call the function, again where records it wrote were written by others meanwhile."""
-        begun = item.unsaved
-        context = ItemContext(
-            run_id=self._run_id,
-            batch_execution_id=self._part_id(item),
-            item_id=item.item_id,
-            item_execution_id=item.id,
-            number=item.number,
-            attempt=item.attempts,
-            correlation_id=self._origin.correlation_id,
-            idempotency_key=f"{self._values['run']}:{item.number}",
-        )
-
-        def commit(outcome: Outcome, tx: PostgresTransaction) -> None:
-            item.end(outcome, self._automation)
-            self._slice.store_in(item, tx)
-
-        conflict: Exception | None = None  # nothing but conflicts counts: while Postgres is away, it waits
-        left = _CONFLICTS
-        while left:
-            item.forget(but=begun)
-            try:
-                outcome = self._attempts.make(item.payload, context, commit, began_at)
-            except StaleWrite as error:
-                conflict = error.__cause__ if isinstance(error.__cause__, Exception) else error
-                left, began_at = left - 1, None
-                time.sleep(random.uniform(0, 0.005 * (_CONFLICTS - left)))  # noqa: S311 - so that two do not meet again
-                counts.CONFLICTS.add("item")
-            except StoreUnavailable as error:
-                _log.warning("item %s waits for Postgres: %s", item.number, error, extra={"action": "wait"})
-                if self._assignment.is_stopping():
-                    raise
-                began_at = None
-                time.sleep(1)
-            else:
-                if not outcome.is_stored:
-                    item.forget(but=begun)  # an end that its own transaction could not store
-                return outcome
-        item.forget(but=begun)
-        return Outcome(error=conflict)
-
-    def _part_id(self, item: ItemExecutionVersions) -> UUID:
-        text = item.document["batch_execution_id"]
-        known = self._parts.get(text)
-        if known is None:
-            known = self._parts[text] = UUID(text)
-        return known
+        self._end(item, self._attempts.make(item, began_at))
 
     def _end(self, item: ItemExecutionVersions, outcome: Outcome) -> None:
         """Collect an attempt, and see to the next one if there is to be one."""
         if not outcome.is_stored and self._slice.clashes(outcome):
             self._flush()  # what another item wrote first, then this one on top of it
-            outcome = self._attempt(item)
+            outcome = self._attempts.make(item)
         if outcome.is_stored:
             item.stored()
         else:
@@ -319,15 +198,15 @@ class Group:
         self._again = [entry for entry in self._again if entry[2] is not item]
         heapq.heapify(self._again)
         self._late = [entry for entry in self._late if entry[1] is not item]
-        for attempts_left in reversed(range(_CONFLICTS + 1)):
-            items = self._read(range(item.number, item.number + 1))
+        for attempts_left in reversed(range(CONFLICTS + 1)):
+            items = self._items.read(range(item.number, item.number + 1))
             if not items:
                 return  # somebody else has ended it
             items[0].begin()
             outcome = Outcome(error=error)
             is_moved = item.is_fresh and not items[0].is_fresh
             if attempts_left and (is_moved or isinstance(error, StaleWrite | VersionConflict | InvalidStateError)):
-                outcome = self._attempt(items[0])
+                outcome = self._attempts.make(items[0])
             self._end(items[0], outcome)
             again = self._slice.store()
             if not again:
@@ -359,7 +238,7 @@ class Group:
                         goes_on = False
                         break
                     began_at = item.begin()
-                    running[threads.submit(copy_context().run, self._attempt, item, began_at)] = item
+                    running[threads.submit(copy_context().run, self._attempts.make, item, began_at)] = item
                 if not running:
                     if goes_on and self._again:
                         goes_on = self._store_slice()
@@ -411,8 +290,3 @@ class Group:
         queue = self._automation.queue_name
         payload = call_payload(values)
         return Work(group_id, ITEMS, queue, payload, delay_seconds=delay, parent=self._values["workflow"])
-
-
-def _directly(function: Callable[..., Any], /, *args: Any) -> Any:
-    """Call a function that is not async, of which the worker need not be asked for each item."""
-    return function(*args)
