@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from eventic_core.runtime.adapter import Claimed
+    from eventic_core.runtime.adapter import Claims
     from eventic_core.runtime.executor import Executor
     from eventic_core.store import PostgresStore
     from eventic_core.store.work import QueueRow
@@ -37,12 +37,12 @@ class Dispatcher:
         store: PostgresStore,
         executor: Executor,
         queues: Callable[[], Iterable[QueueRow]],
-        claim: Callable[[QueueRow, int], list[Claimed]],
+        claims: Claims,
     ) -> None:
         self._store = store
         self._executor = executor
         self._queues = queues
-        self._claim = claim
+        self._claims = claims
         self._wake = threading.Event()
         self._hinted: set[str] = set()
         self._lock = threading.Lock()
@@ -102,14 +102,15 @@ class Dispatcher:
         }
         if not loads:
             return False
-        hinted &= loads.keys()
+        # What an unheard claim has claimed is ready no more, and nobody but us would ask for it.
+        hinted = (hinted | self._claims.doubtful.keys()) & loads.keys()
         ready = list(hinted) or self._store.work.ready(loads)
         random.shuffle(ready)
         more = False
         for name in ready:
             load = loads[name]
             wanted, ended = load.wanted, load.ended
-            claimed = self._claim(load.queue, wanted)
+            claimed = self._claims.claim(load.queue, wanted)
             self._executor.submit(load, claimed, ended_before=ended)
             if claimed:
                 self._busy_until = time.monotonic() + _BUSY_SECONDS

@@ -65,7 +65,7 @@ class Worker:
         self._datasource: Any = None
         self._stopping = threading.Event()
         self.executor = Executor(store, adapter)
-        self.dispatcher = Dispatcher(store, self.executor, self.served, adapter.Claims(store.work).claim)
+        self.dispatcher = Dispatcher(store, self.executor, self.served, adapter.Claims(store.work))
         self.presence = Presence(
             store,
             settings,

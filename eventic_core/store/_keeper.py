@@ -183,6 +183,7 @@ class _Keeper:
         self._server = server
         self._state = state
         self._child: subprocess.Popen[bytes] | None = None
+        self._has_run = False
         self._no_users = threading.Event()
 
     def run(self) -> None:
@@ -191,10 +192,15 @@ class _Keeper:
         threading.Thread(target=self._stop_after_last_user, daemon=True).start()
         while self._start():
             os.pwrite(self._state, READY, 0)
+            self._has_run = True
             self._wait_until_dead()
             os.ftruncate(self._state, 0)
-            if not self._no_users.wait(RESTART_SECONDS):
-                sys.stderr.write("keeper: the server died although it is in use; starting it again\n")
+            self._pause()
+
+    def _pause(self) -> None:
+        """Wait a little before the next start, of a server that died."""
+        if not self._no_users.wait(RESTART_SECONDS):
+            sys.stderr.write("keeper: the server died although it is in use; starting it again\n")
 
     def _initialise(self) -> None:
         """Make the data directory if there is none; it appears under its name only when complete."""
@@ -219,10 +225,12 @@ class _Keeper:
             lock = open_lock(self._server.server_lock)
             try:
                 if try_lock(lock):
+                    if launched and not self._has_run:
+                        raise RuntimeError("postgres ended before it accepted a connection")
+                    if launched:  # killed before we saw it ready, or it cannot start as things are: they may change
+                        self._pause()
                     if self._no_users.is_set():
                         return False
-                    if launched:
-                        raise RuntimeError("postgres ended before it accepted a connection")
                     self._launch(lock)
                     launched = True
             finally:
@@ -240,12 +248,16 @@ class _Keeper:
         command = [str(Path(self._server.binaries, "postgres")), "-D", str(self._server.data)]
         for name, value in options.items():
             command += ["-c", f"{name}={value}"]
+        self._reap()
         self._child = subprocess.Popen(command, pass_fds=[lock], **run_as(self._server.owner))
 
     def _wait_until_dead(self) -> None:
         lock = open_lock(self._server.server_lock)
         fcntl.flock(lock, fcntl.LOCK_EX)
         os.close(lock)
+        self._reap()
+
+    def _reap(self) -> None:
         if self._child is not None:
             self._child.wait()
             self._child = None

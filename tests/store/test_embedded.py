@@ -210,6 +210,22 @@ def test_killed_postgres_is_started_again_for_its_users(folder: Path, directory:
             assert len(processes(folder, "bin/postgres")) == 1
 
 
+def test_postgres_that_is_killed_again_while_it_starts_is_started_again(folder: Path, directory: Path) -> None:
+    server = start_embedded(directory)
+    for _ in range(3):
+        (process,) = until(lambda: processes(folder, "bin/postgres"))
+        process.kill()
+        process.wait(DEADLINE_SECONDS)
+    assert until(lambda: answers(server))
+
+
+def answers(server: EmbeddedServer) -> bool:
+    try:
+        return run(server, "SELECT 1") == 1
+    except psycopg.OperationalError:
+        return False
+
+
 def test_killed_postgres_and_keeper_do_not_prevent_the_next_start(folder: Path, directory: Path) -> None:
     handle = start_embedded(directory)
     run(handle, "CREATE TABLE kept AS SELECT 42 AS answer")
