@@ -268,6 +268,10 @@ class Claims:
         self.doubtful: dict[str, str] = {}
         """The token of the claim under way on each queue; it stays there if nothing is known of the outcome."""
 
+    def is_doubtful(self, owner: str) -> bool:
+        """Tell whether a token is of a claim of which it is not known yet what it claimed."""
+        return owner in list(self.doubtful.values())
+
     def claim(self, queue: QueueRow, count: int) -> list[Claimed]:
         """Claim up to `count` pieces of a queue's work.
 

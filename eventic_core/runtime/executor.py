@@ -127,6 +127,10 @@ class Executor:
             waiting = [(claimed.run_id, claimed.owner) for load in self._loads.values() for claimed in load.waiting]
             return [*self._held.items(), *waiting]
 
+    def has(self, run_id: str, owner: str) -> bool:
+        """Tell whether a claim is held: it runs or waits here, or its outcome is to be stored."""
+        return (run_id, owner) in self.held() or self.performer.outcomes.has(run_id, owner)
+
     def counts(self) -> tuple[int, int]:
         """Count what runs here, and what is claimed and has not begun."""
         with self._lock:

@@ -28,7 +28,7 @@ class Outcomes:
         self._store = store
         self._changed = threading.Condition()
         self._waiting: list[Outcome] = []
-        self._writing = False
+        self._batch: list[Outcome] = []
         self._stopping = False
         self._thread: threading.Thread | None = None
 
@@ -48,11 +48,10 @@ class Outcomes:
                     if self._stopping:
                         return
                     self._changed.wait()
-                batch, self._waiting = self._waiting[:_MOST], self._waiting[_MOST:]
-                self._writing = True
-            self._store_patiently(batch)
+                self._batch, self._waiting = self._waiting[:_MOST], self._waiting[_MOST:]
+            self._store_patiently(self._batch)
             with self._changed:
-                self._writing = False
+                self._batch = []
                 self._changed.notify_all()
 
     def _store_patiently(self, batch: list[Outcome]) -> None:
@@ -82,10 +81,15 @@ class Outcomes:
         if instead != outcome:  # else even that was refused, and the run is done again after a restart
             self._store_patiently([instead])
 
+    def has(self, run_id: str, owner: str) -> bool:
+        """Tell whether the outcome of a run is still to be stored."""
+        with self._changed:
+            return any((one.run_id, one.owner) == (run_id, owner) for one in (*self._batch, *self._waiting))
+
     def flush(self) -> None:
         """Wait until what is there is stored."""
         with self._changed:
-            while self._waiting or self._writing:
+            while self._waiting or self._batch:
                 self._changed.wait()
 
     def stop(self) -> None:

@@ -44,6 +44,7 @@ class Presence:
         settings: Of the application, which others see.
         load: Tells what this process does at the moment.
         notified: Called when there is work: another process has enqueued some, or died over it.
+        looked: Called after each look at others, with the slot, for a look at this process itself.
         renamed: Called with the new slot, if another process took the old one while the connection was lost.
         wished: Called after each beat with what operators want.
     """
@@ -55,6 +56,7 @@ class Presence:
         load: Callable[[], Load],
         *,
         notified: Callable[[], object],
+        looked: Callable[[Slot], object],
         renamed: Callable[[str], object],
         wished: Callable[[Wishes], object],
     ) -> None:
@@ -66,6 +68,7 @@ class Presence:
         )
         self._load = load
         self._notified = notified
+        self._look_at_self = looked
         self._renamed = renamed
         self._wished = wished
         self._id: UUID = uuid4()
@@ -125,6 +128,7 @@ class Presence:
             is_steady = self._looked_at - self._steady_since > takeover.STALLED_SECONDS
             if self._take_over.look(self._id, judges_beats=is_steady):
                 self._notified()
+            self._look_at_self(self._slot)
 
     def _beat(self) -> None:
         wishes = self._store.workers.beat(self._slot, self._id, self._load())

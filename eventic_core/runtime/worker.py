@@ -17,6 +17,7 @@ from eventic_core.runtime.executor import Executor
 from eventic_core.runtime.journal import StatementJournal
 from eventic_core.runtime.presence import Presence
 from eventic_core.runtime.queues import Queue, queue_name
+from eventic_core.runtime.unheld import UnheldWork
 from eventic_core.store.handlers import HANDLE, HANDLE_MANY, Subscription, queue_of
 from eventic_core.store.work import DEFAULT_PER_WORKER, DIRECT, QueueRow
 from eventic_core.store.workers import Load
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from eventic_core.runtime.journal import Journal
     from eventic_core.settings import Settings
     from eventic_core.store import PostgresStore
+    from eventic_core.store.slots import Slot
     from eventic_core.store.workers import Wishes
 
 _log = logging.getLogger("eventic")
@@ -65,12 +67,15 @@ class Worker:
         self._datasource: Any = None
         self._stopping = threading.Event()
         self.executor = Executor(store, adapter)
-        self.dispatcher = Dispatcher(store, self.executor, self.served, adapter.Claims(store.work))
+        self._claims = adapter.Claims(store.work)
+        self.dispatcher = Dispatcher(store, self.executor, self.served, self._claims)
+        self._unheld = UnheldWork(store, self._has)
         self.presence = Presence(
             store,
             settings,
             self._load,
             notified=self.dispatcher.wake,
+            looked=self._give_back_unheld,
             renamed=self._renamed,
             wished=self._wished,
         )
@@ -140,6 +145,13 @@ class Worker:
             _log.warning("%s was asked to end: it takes no more work", self.slot, extra={"action": "drain"})
             self.drain_asked.set()
         if resumed or wishes.drain:
+            self.dispatcher.wake()
+
+    def _has(self, run_id: str, owner: str) -> bool:
+        return self._claims.is_doubtful(owner) or self.executor.has(run_id, owner)
+
+    def _give_back_unheld(self, slot: Slot) -> None:
+        if self._dispatches and self._unheld.give_back(slot):
             self.dispatcher.wake()
 
     def _serves(self, queue: str) -> bool:

@@ -45,6 +45,7 @@ _STEP_ERROR = statement("step_error", gate=GATE, gated=GATED)
 _CLAIM = statement("claim", claimed=statement("part_claimed").rstrip())
 _CLAIM_LANES = statement("claim_lanes", claimed=statement("part_claimed").rstrip())
 _CLAIMS_OF = statement("claims_of")
+_CLAIMS_HELD = statement("claims_held")
 _COMPLETE = statement("complete")
 _COMPLETE_MANY = statement("complete_many")
 _PUT_BACK = statement("put_back")
@@ -279,6 +280,7 @@ class WorkTable:
         *,
         delay_seconds: float = 0.0,
         counted: bool = False,
+        slot: Slot | None = None,
     ) -> None:
         """Give claimed work, as `(run id, owner)`, back.
 
@@ -286,10 +288,15 @@ class WorkTable:
             runs: What to give back.
             delay_seconds: When it is ready again; 0 is at once.
             counted: Whether it was an attempt.
+            slot: On whose connection; default one of the pool.
         """
         if runs:
             ids, owners = map(list, zip(*runs, strict=True))
-            self.database.fetch(_PUT_BACK, (ids, owners, int(delay_seconds * 1000), 0 if counted else 1))
+            parameters = (ids, owners, int(delay_seconds * 1000), 0 if counted else 1)
+            if slot is None:
+                self.database.fetch(_PUT_BACK, parameters)
+            else:
+                slot.run(_PUT_BACK, parameters)
 
     def release(self, runs: Sequence[tuple[str, str]]) -> None:
         """Give back work that runs, as `(run id, owner)`, uncounted, but for what a transaction of it has locked."""
@@ -340,6 +347,10 @@ class WorkTable:
             return [owner for (owner,) in slot.run(_OWNERS, (executor,))]
         except _NO_TABLES:
             return []
+
+    def claims_held(self, slot: Slot) -> list[tuple[str, str, str]]:
+        """List what is claimed of queues in the name of a slot, as `(run id, owner, name)`."""
+        return [(run, owner, name) for run, owner, name in slot.run(_CLAIMS_HELD, (slot.name,))]
 
     def take_over(
         self, executors: Sequence[str], slot: Slot | None = None, *, owners: Sequence[str] | None = None

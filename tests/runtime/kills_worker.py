@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 import sys
@@ -167,6 +168,7 @@ def main() -> None:
         die_after(commits)
     Eventic.init(name="crash", database_url=sys.argv[1])
     Eventic.launch()
+    faulthandler.register(signal.SIGUSR1)
     sys.stdout.write("launched\n")
     sys.stdout.flush()
     signal.pause()

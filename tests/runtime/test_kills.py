@@ -65,6 +65,8 @@ def stranded(url: str, child: subprocess.Popen[str]) -> str:
             "select workflow_uuid, status, queue_name, queue_partition_key, executor_id, recovery_attempts, owner_xid "
             "from dbos.workflow_status where status in ('ENQUEUED', 'PENDING', 'DELAYED') limit 20"
         ).fetchall()
+    child.send_signal(signal.SIGUSR1)  # where its threads are
+    time.sleep(1)
     child.kill()
     return "work is stranded: " + "\n".join(map(str, rows)) + child.communicate()[1]
 
