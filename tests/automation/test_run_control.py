@@ -54,7 +54,7 @@ class Fruit(Record, class_type="ControlFruit"):
 def gated(item: dict[str, int], context: ItemContext) -> int:
     number = item["number"]
     CALLS[context.run_id, number] += 1
-    assert GATE.wait(60)
+    assert GATE.wait(100)
     if number in BROKEN:
         raise (ValueError if number % 2 else KeyError)(f"item {number} is broken")
     Fruit(number=number)

@@ -75,7 +75,7 @@ def test_limits_that_let_nothing_through_are_refused(limits: dict[str, int]) -> 
 @automation("limits: fails", concurrency=1, group_size=4, retry=Retry(max_attempts=1))
 def fails(item: dict[str, str], context: ItemContext) -> None:
     BEGUN.append(context.run_id)
-    assert GATE.wait(60)
+    assert GATE.wait(100)
     if item["error"]:
         raise {"value": ValueError, "key": KeyError, "type": TypeError}[item["error"]]("as it was told")
 

@@ -65,7 +65,7 @@ def test_runs_enqueued_by_one_key_from_threads_and_processes_are_done_once(worke
     for number in range(KEYS):
         made = at_once([partial(queue.enqueue, follow, f"key-{number}", run_id=f"key-{number}")] * THREADS)
         assert {each.id for each in made} == {f"key-{number}"}
-    assert [twin.wait(60) for twin in twins] == [0, 0]
+    assert [twin.wait(100) for twin in twins] == [0, 0]
     with pytest.raises(Conflict):
         queue.enqueue(follow, "something else", run_id="key-0")
     until(lambda: all(runs.get_run(f"key-{number}").status == "SUCCESS" for number in range(KEYS)), workers)

@@ -199,5 +199,5 @@ def test_work_that_cannot_be_put_back_while_the_disk_is_full_is_put_back_later(w
         thread.start()
         thread.join(0.5)
         assert thread.is_alive()
-    thread.join(30)
+    thread.join(100)
     assert runs.get_run("put back").status == "DELAYED"

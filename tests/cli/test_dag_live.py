@@ -123,7 +123,7 @@ def head() -> int:
 def one(number: int) -> Any:
     @job(name=f"part {number}", depends_on=[head], retry=Retry(max_attempts=2, delay_seconds=0))
     def part(context: JobContext) -> int:
-        assert GATE.wait(60)
+        assert GATE.wait(100)
         if context.job in FAILING:
             raise ValueError("a part is missing")
         return number

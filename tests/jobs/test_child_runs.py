@@ -43,7 +43,7 @@ def ended(run: DagRun) -> DagRun:
 
 @automation("children: pack")
 def pack(item: dict[str, Any]) -> str:
-    assert GATE.wait(30)
+    assert GATE.wait(100)
     if item["name"] == "broken":
         raise ValueError("it does not fit the box")
     Parcel(name=item["name"])
@@ -139,7 +139,7 @@ def stem(depth: int) -> int:
 
 @job(depends_on=["stem"])
 def leaf(stem: int) -> int:
-    assert GATE.wait(30)
+    assert GATE.wait(100)
     return stem + 1
 
 

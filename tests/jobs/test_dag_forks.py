@@ -66,7 +66,7 @@ def weighed(cut: list[int], context: JobContext) -> int:
 @job
 def held_up(context: JobContext) -> int:
     called(context)
-    assert GATE.wait(60)
+    assert GATE.wait(100)
     return 7
 
 

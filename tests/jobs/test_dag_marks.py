@@ -79,7 +79,7 @@ def fetch(context: JobContext) -> int:
 @job
 def held_up(context: JobContext) -> int:
     called(context)
-    assert GATE.wait(60)
+    assert GATE.wait(100)
     return 2
 
 
@@ -178,7 +178,7 @@ def test_a_job_that_is_being_done_is_marked_and_what_it_comes_to_is_dropped() ->
 
 @job
 def patient() -> None:
-    assert OTHER_GATE.wait(60)
+    assert OTHER_GATE.wait(100)
 
 
 def test_what_a_marked_job_comes_to_is_dropped_too_while_the_run_goes_on() -> None:
@@ -458,7 +458,7 @@ def test_a_job_that_ends_while_it_is_marked_ends_once() -> None:
 
 @job
 def late(context: JobContext) -> int:
-    assert GATE.wait(60)
+    assert GATE.wait(100)
     called(context)
     return 2
 

@@ -278,7 +278,7 @@ def test_a_job_may_skip_itself() -> None:
 @job
 def begun() -> int:
     CALLS["begun"] += 1
-    assert GATE.wait(60)
+    assert GATE.wait(100)
     Crate(name="too late")
     return 1
 
@@ -473,7 +473,7 @@ def _layer(number: int) -> Any:
     @job(name=f"long {number}", depends_on=[head])
     def long() -> int:
         ORDER.append(str(number))
-        assert GATE.wait(60)
+        assert GATE.wait(100)
         return number
 
     return long

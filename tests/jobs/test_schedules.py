@@ -63,7 +63,7 @@ def echo(due_at: datetime, text: Annotated[str, AfterValidator(fitting)] = "-") 
 
 @job
 def gated() -> None:
-    assert GATE.wait(60)
+    assert GATE.wait(100)
 
 
 ECHO = dag("schedules: echo", echo)

@@ -166,7 +166,7 @@ def test_a_loop_that_stands_still_is_not_alive_unless_postgres_is_away(
 
     monkeypatch.setattr(module, "STUCK_SECONDS", 2.5)  # longer than the other loop stands still when nothing happens
     worker.dispatcher._queues = blocks
-    assert blocked.wait(60)
+    assert blocked.wait(100)
     try:
         until(lambda: not liveness().is_well)
         assert "dispatcher" in liveness().causes[0].message

@@ -41,7 +41,7 @@ def start(url: str, **environment: str) -> subprocess.Popen[str]:
     assert child.stdout is not None
     line = child.stdout.readline()
     if not line:
-        assert child.wait(30) == -9, child.communicate()[1]
+        assert child.wait(100) == -9, child.communicate()[1]
     return child
 
 
@@ -154,7 +154,7 @@ def test_a_kill_right_after_a_commit_repeats_nothing(eventic: str, busy_source: 
     end(start(eventic))
     runs = enqueue(busy_source, 1)
     child = start(eventic, DIE_AFTER=str(commits))
-    assert child.wait(60) == -9
+    assert child.wait(100) == -9
     child.communicate()
     child = start(eventic)
     wait_until_done(eventic, child)
@@ -179,7 +179,7 @@ def test_the_checks_see_a_planted_bug(
     runs = enqueue(busy_source, 1)
     moment = {"DIE_AFTER": str(commits)} if commits else {"DIE_IN_HANDLER": "1"}
     child = start(eventic, PLANT=plant, **moment)
-    assert child.wait(60) == -9
+    assert child.wait(100) == -9
     child.communicate()
     child = start(eventic, PLANT=plant)
     wait_until_done(eventic, child)

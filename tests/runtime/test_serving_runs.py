@@ -28,7 +28,7 @@ gate = threading.Event()
 @automation("served", concurrency=1, group_size=1)
 def work(item: int) -> int:
     if item == 2:
-        assert gate.wait(60)
+        assert gate.wait(100)
     if item == 3:
         raise ValueError("three")
     return item

@@ -103,7 +103,7 @@ def test_work_that_is_about_to_wait_while_the_run_is_about_to_end_does_not_sleep
         thread.start()
         thread.join(0.5)
         assert parked == [], "it must wait for what becomes of the transaction"
-    thread.join(30)
+    thread.join(100)
     assert (parked, status(eventic, work)) == ([False], "PENDING")
 
 
@@ -117,7 +117,7 @@ def test_a_run_that_is_about_to_end_while_work_is_about_to_wait_wakes_it(store: 
         thread.join(0.5)
         assert thread.is_alive()
         tx.fetch("update dbos.workflow_status set status = 'DELAYED' where workflow_uuid = %s returning 1", (work,))
-    thread.join(30)
+    thread.join(100)
     assert status(eventic, work) == "ENQUEUED"
 
 

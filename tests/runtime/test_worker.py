@@ -236,6 +236,8 @@ def places_with_pickles(url: str) -> list[tuple[Any, ...]]:
 def test_workers_share_the_work_in_order_for_a_record_and_in_parallel_for_others(url: str, shop: Path) -> None:
     with workers(one := Worker(url, shop), two := Worker(url, shop)):
         web = CLASSES + textwrap.dedent("""
+            from uuid import uuid4
+            from eventic_core.store.work import lane_of
             connect()
             Eventic.launch(queues=[])
             @Eventic.workflow()
@@ -245,7 +247,10 @@ def test_workers_share_the_work_in_order_for_a_record_and_in_parallel_for_others
                     order.text = f"{number} {other}"
                 return str(order.id)
             made = [serve(number) for number in range(12)]
-            meeting = [WorkOrder(text="meet") for _ in range(4)]
+            lanes = {}  # those of one lane would not meet
+            while len(lanes) < 4:
+                lanes.setdefault(lane_of(some := uuid4()), some)
+            meeting = [WorkOrder(id=some, text="meet") for some in lanes.values()]
             print(*made, *(order.id for order in meeting))
             Eventic.shutdown()
         """)
@@ -355,7 +360,7 @@ def test_a_second_signal_ends_it_at_once(url: str, shop: Path, number: int, code
         assert worker.process.stderr is not None
         assert "Stopping" in worker.process.stderr.readline()
         worker.signal(number)
-        assert worker.process.wait(30) == code
+        assert worker.process.wait(100) == code
     assert noted(url) == {}
 
 

@@ -98,7 +98,7 @@ class Worker:
         """Let it drain; gives its exit code."""
         assert self._child.stdin is not None
         self._child.stdin.close()
-        return self._child.wait(60)
+        return self._child.wait(100)
 
     def kill(self) -> None:
         self._child.kill()

@@ -169,7 +169,7 @@ def test_processes_that_upgrade_at_once_take_turns(engine: sa.Engine, database_u
     code = "import sys; from eventic_core.store import migrate as m\nwith m.open_engine(sys.argv[1]) as e: m.upgrade(e)"
     with engine.connect() as holder, advisory_lock(holder, MIGRATION_LOCK):
         children = [subprocess.Popen([sys.executable, "-c", code, database_url]) for _ in range(8)]
-    assert [child.wait(60) for child in children] == [0] * 8
+    assert [child.wait(100) for child in children] == [0] * 8
     with engine.connect() as connection:
         assert autogenerate_differences(connection) == []
 

@@ -118,7 +118,7 @@ class Release:
         for child in self.running:
             assert child.stdin is not None
             child.stdin.close()
-        return [child.wait(60) for child in self.running]
+        return [child.wait(100) for child in self.running]
 
     def close(self) -> None:
         for child in self.running:
