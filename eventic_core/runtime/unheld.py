@@ -43,7 +43,7 @@ class UnheldWork:
         unheld = frozenset(claim for claim in found if not self._is_held(*claim))
         lost, self._seen = sorted(unheld & self._seen), unheld
         if lost:
-            self._store.work.put_back(lost, slot=slot)
+            self._store.work.release(lost, slot)  # waits for no lock: this thread also says that we are alive
             runs = [run for run, _owner in lost]
             _log.warning(
                 "gave %s runs back that were claimed and lost", len(runs), extra={"action": "unheld", "runs": runs}

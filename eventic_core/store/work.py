@@ -280,7 +280,6 @@ class WorkTable:
         *,
         delay_seconds: float = 0.0,
         counted: bool = False,
-        slot: Slot | None = None,
     ) -> None:
         """Give claimed work, as `(run id, owner)`, back.
 
@@ -288,21 +287,16 @@ class WorkTable:
             runs: What to give back.
             delay_seconds: When it is ready again; 0 is at once.
             counted: Whether it was an attempt.
-            slot: On whose connection; default one of the pool.
         """
         if runs:
             ids, owners = map(list, zip(*runs, strict=True))
-            parameters = (ids, owners, int(delay_seconds * 1000), 0 if counted else 1)
-            if slot is None:
-                self.database.fetch(_PUT_BACK, parameters)
-            else:
-                slot.run(_PUT_BACK, parameters)
+            self.database.fetch(_PUT_BACK, (ids, owners, int(delay_seconds * 1000), 0 if counted else 1))
 
-    def release(self, runs: Sequence[tuple[str, str]]) -> None:
+    def release(self, runs: Sequence[tuple[str, str]], slot: Slot | None = None) -> None:
         """Give back work that runs, as `(run id, owner)`, uncounted, but for what a transaction of it has locked."""
         if runs:
             ids, owners = map(list, zip(*runs, strict=True))
-            self.database.fetch(_RELEASE, (ids, owners))
+            (slot.run if slot else self.database.fetch)(_RELEASE, (ids, owners))
 
     def move(self, runs: Sequence[tuple[str, str]], executor: str) -> None:
         """Note that runs, as `(run id, owner)`, are another executor's by name; they stay this process's."""
