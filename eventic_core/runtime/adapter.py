@@ -265,12 +265,13 @@ class Claims:
     def __init__(self, work: WorkTable) -> None:
         self._work = work
         self._looked_at: dict[str, float] = {}
+        self._token = generate_uuid()
         self.doubtful: dict[str, str] = {}
         """The token of the claim under way on each queue; it stays there if nothing is known of the outcome."""
 
-    def is_doubtful(self, owner: str) -> bool:
-        """Tell whether a token is of a claim of which it is not known yet what it claimed."""
-        return owner in list(self.doubtful.values())
+    def is_settled(self, owner: str) -> bool:
+        """Tell whether a token is of a claim of this process, of which it is known what it claimed."""
+        return owner.startswith(self._token) and owner not in list(self.doubtful.values())
 
     def claim(self, queue: QueueRow, count: int) -> list[Claimed]:
         """Claim up to `count` pieces of a queue's work.
@@ -285,7 +286,7 @@ class Claims:
             del self.doubtful[queue.name]
             if found:
                 return [_claimed(queue, claim, doubtful) for claim in found]
-        owner = self.doubtful[queue.name] = generate_uuid()
+        owner = self.doubtful[queue.name] = f"{self._token}.{generate_uuid()}"
         claimed = self._claim_as(owner, queue, count)
         del self.doubtful[queue.name]
         return claimed

@@ -148,7 +148,7 @@ class Worker:
             self.dispatcher.wake()
 
     def _has(self, run_id: str, owner: str) -> bool:
-        return self._claims.is_doubtful(owner) or self.executor.has(run_id, owner)
+        return not self._claims.is_settled(owner) or self.executor.has(run_id, owner)
 
     def _give_back_unheld(self, slot: Slot) -> None:
         if self._dispatches and self._unheld.give_back(slot):
